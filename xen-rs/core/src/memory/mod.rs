@@ -1,0 +1,7 @@
+//! Memory of the machine: what is free at boot, who owns each frame, and the allocator.
+
+pub mod buddy;
+pub mod frame;
+pub mod map;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,183 @@
+//! What an exception was: `ESR_EL2` in words (Arm ARM D24.2.41).
+
+use core::fmt;
+
+/// An `ESR_EL2` value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Syndrome(u64);
+
+impl Syndrome {
+    /// As read from the register.
+    pub const fn new(esr: u64) -> Self {
+        Self(esr)
+    }
+
+    /// The raw value.
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Exception class, bits 31:26.
+    pub const fn class(self) -> u8 {
+        (self.0 >> 26) as u8 & 0x3f
+    }
+
+    /// Whether the fault address register belongs to this exception.
+    pub const fn has_fault_address(self) -> bool {
+        let far_not_valid = self.0 & 1 << 10 != 0;
+        matches!(self.class(), 0x20..=0x22 | 0x24 | 0x25 | 0x34 | 0x35) && !far_not_valid
+    }
+
+    /// Whether `HPFAR_EL2` holds the intermediate physical address: stage 2 translation, access
+    /// flag and address size faults of a lower level, and faults on a stage 1 walk.
+    pub const fn has_ipa(self) -> bool {
+        let from_lower_level = matches!(self.class(), 0x20 | 0x24);
+        let on_stage_1_walk = self.0 & 1 << 7 != 0;
+        let permission = self.0 & 0x3c == 0x0c;
+        from_lower_level && (on_stage_1_walk || !permission)
+    }
+
+    const fn is_abort(self) -> bool {
+        matches!(self.class(), 0x20 | 0x21 | 0x24 | 0x25)
+    }
+
+    const fn is_data_abort(self) -> bool {
+        matches!(self.class(), 0x24 | 0x25)
+    }
+
+    const fn class_name(self) -> &'static str {
+        match self.class() {
+            0x00 => "undefined or unknown instruction",
+            0x01 => "trapped WFI or WFE",
+            0x07 => "trapped SIMD, SVE or floating point",
+            0x0a => "trapped LD64B or ST64B",
+            0x0d => "branch target exception",
+            0x0e => "illegal execution state",
+            0x12 | 0x16 => "hypervisor call",
+            0x13 | 0x17 => "secure monitor call",
+            0x15 => "supervisor call",
+            0x18 => "trapped system register access",
+            0x19 => "trapped SVE access",
+            0x1c => "pointer authentication failure",
+            0x20 => "instruction abort from a lower level",
+            0x21 => "instruction abort",
+            0x22 => "misaligned program counter",
+            0x24 => "data abort from a lower level",
+            0x25 => "data abort",
+            0x26 => "misaligned stack pointer",
+            0x2c => "floating point exception",
+            0x2f => "SError",
+            0x30 | 0x31 => "hardware breakpoint",
+            0x32 | 0x33 => "software step",
+            0x34 | 0x35 => "watchpoint",
+            0x3c => "BRK instruction",
+            _ => "exception of an unknown class",
+        }
+    }
+
+    /// Fault status code, bits 5:0 of the syndrome of an abort.
+    const fn fault(self) -> &'static str {
+        match self.0 & 0x3f {
+            0x00..=0x03 => "address size fault",
+            0x04..=0x07 => "translation fault",
+            0x08..=0x0b => "access flag fault",
+            0x0c..=0x0f => "permission fault",
+            0x10 => "external abort",
+            0x11 => "tag check fault",
+            0x13..=0x17 => "external abort on a table walk",
+            0x18 => "parity or ECC error",
+            0x1b..=0x1f => "parity or ECC error on a table walk",
+            0x21 => "alignment fault",
+            0x30 => "TLB conflict",
+            0x34 => "lockdown fault",
+            0x35 => "unsupported exclusive or atomic access",
+            _ => "fault of an unknown kind",
+        }
+    }
+
+    /// The level of the walk that the fault status code names.
+    const fn level(self) -> Option<u64> {
+        match self.0 & 0x3f {
+            code @ (0x00..=0x0f | 0x14..=0x17 | 0x1c..=0x1f) => Some(code & 3),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Syndrome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.class_name())?;
+        if self.is_abort() {
+            write!(f, ": {}", self.fault())?;
+            if let Some(level) = self.level() {
+                write!(f, " at level {level}")?;
+            }
+            if self.is_data_abort() {
+                let write = self.0 & 1 << 6 != 0;
+                f.write_str(if write { ", writing" } else { ", reading" })?;
+            }
+        } else if self.class() == 0x3c {
+            write!(f, " {:#x}", self.0 & 0xffff)?;
+        } else if self.class_name().ends_with("unknown class") {
+            write!(f, " {:#x}", self.class())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::string::ToString;
+
+    use super::*;
+
+    #[test]
+    fn aborts_say_what_where_and_which_way() {
+        // EC 0x25, IL, WnR, translation fault at level 3.
+        let write = Syndrome::new(0x25 << 26 | 1 << 25 | 1 << 6 | 0x07);
+        assert_eq!(
+            write.to_string(),
+            "data abort: translation fault at level 3, writing"
+        );
+        assert!(write.has_fault_address());
+        assert!(!write.has_ipa());
+        let fetch = Syndrome::new(0x21 << 26 | 1 << 25 | 0x0f);
+        assert_eq!(
+            fetch.to_string(),
+            "instruction abort: permission fault at level 3"
+        );
+    }
+
+    #[test]
+    fn the_ipa_is_there_for_stage_2_translation_faults_only() {
+        assert!(Syndrome::new(0x24 << 26 | 0x06).has_ipa());
+        assert!(!Syndrome::new(0x24 << 26 | 0x0e).has_ipa());
+        assert!(Syndrome::new(0x24 << 26 | 1 << 7 | 0x0e).has_ipa());
+        assert!(!Syndrome::new(0x25 << 26 | 0x06).has_ipa());
+    }
+
+    #[test]
+    fn an_invalid_far_is_not_shown() {
+        let external = Syndrome::new(0x25 << 26 | 1 << 10 | 0x10);
+        assert_eq!(external.to_string(), "data abort: external abort, reading");
+        assert!(!external.has_fault_address());
+    }
+
+    #[test]
+    fn every_value_has_words() {
+        for class in 0..64u64 {
+            for code in 0..64 {
+                assert!(!Syndrome::new(class << 26 | code).to_string().is_empty());
+            }
+        }
+        assert_eq!(
+            Syndrome::new(0x3f << 26).to_string(),
+            "exception of an unknown class 0x3f"
+        );
+        assert_eq!(
+            Syndrome::new(0x3c << 26 | 0xf000).to_string(),
+            "BRK instruction 0xf000"
+        );
+    }
+}

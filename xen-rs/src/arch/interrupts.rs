@@ -1,0 +1,28 @@
+//! The interrupt mask of this CPU (Arm ARM C5.2.2, `DAIF`).
+
+use super::sysreg::{read_sysreg, write_sysreg};
+
+const IRQ: u64 = 1 << 7;
+const SERROR: u64 = 1 << 8;
+
+/// Lets IRQs and SErrors through from now on.
+pub fn enable() {
+    write_sysreg!("daif", read_sysreg!("daif") & !(IRQ | SERROR));
+}
+
+/// Masks IRQs and returns what restores the mask as it was.
+pub fn mask() -> Masked {
+    let before = read_sysreg!("daif");
+    write_sysreg!("daif", before | IRQ);
+    Masked(before)
+}
+
+/// IRQs are masked for as long as this lives.
+#[must_use]
+pub struct Masked(u64);
+
+impl Drop for Masked {
+    fn drop(&mut self) {
+        write_sysreg!("daif", self.0);
+    }
+}

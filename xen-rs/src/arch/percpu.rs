@@ -1,0 +1,98 @@
+//! What each CPU has of its own, reached through `TPIDR_EL2`.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use xen_types::Affinity;
+
+use super::sysreg::{read_sysreg, write_sysreg};
+
+/// A CPU's number: 0 is the one that booted, the others follow the device tree's order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct CpuId(pub u32);
+
+impl core::fmt::Display for CpuId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "cpu{}", self.0)
+    }
+}
+
+/// A CPU's own data.
+#[repr(C)]
+pub struct PerCpu {
+    /// Where the stack of an overflow report starts. Read by `exception.S`.
+    pub emergency_stack_top: usize,
+    /// Lowest address of the emergency stack.
+    pub emergency_stack_bottom: usize,
+    /// Lowest address of the stack; it grows down to here, the guard lies below.
+    stack_bottom: AtomicU64,
+    /// First address above the stack.
+    stack_top: AtomicU64,
+    /// Number.
+    pub id: CpuId,
+    /// Place in the machine.
+    pub affinity: Affinity,
+    /// How the interrupt controller names this CPU as the target of an SGI.
+    pub sgi_target: AtomicU64,
+    /// Timer interrupts taken.
+    pub ticks: AtomicU32,
+    /// Pings taken from other CPUs.
+    pub pings: AtomicU32,
+}
+
+impl PerCpu {
+    /// A CPU that has its emergency stack in `emergency_stack` and no other yet.
+    pub fn new(id: CpuId, affinity: Affinity, emergency_stack: core::ops::Range<usize>) -> Self {
+        Self {
+            emergency_stack_top: emergency_stack.end,
+            emergency_stack_bottom: emergency_stack.start,
+            stack_bottom: AtomicU64::new(0),
+            stack_top: AtomicU64::new(0),
+            id,
+            affinity,
+            sgi_target: AtomicU64::new(0),
+            ticks: AtomicU32::new(0),
+            pings: AtomicU32::new(0),
+        }
+    }
+
+    /// Remembers the stack, for backtraces.
+    pub fn set_stack(&self, stack: core::ops::Range<u64>) {
+        self.stack_bottom.store(stack.start, Ordering::Relaxed);
+        self.stack_top.store(stack.end, Ordering::Relaxed);
+    }
+
+    /// Whether all of the 16 bytes of a frame record at `address` lie on a stack of this CPU.
+    pub fn holds_frame_record(&self, address: u64) -> bool {
+        let on = |bottom: u64, top: u64| bottom <= address && address.saturating_add(16) <= top;
+        on(
+            self.stack_bottom.load(Ordering::Relaxed),
+            self.stack_top.load(Ordering::Relaxed),
+        ) || on(
+            self.emergency_stack_bottom as u64,
+            self.emergency_stack_top as u64,
+        )
+    }
+}
+
+/// Makes `data` this CPU's.
+pub fn install(data: &'static PerCpu) {
+    write_sysreg!("tpidr_el2", core::ptr::from_ref(data) as u64);
+}
+
+/// This CPU's data; `None` before [`install`].
+pub fn try_this() -> Option<&'static PerCpu> {
+    let address = read_sysreg!("tpidr_el2") as *const PerCpu;
+    // SAFETY: the register is 0 (entry.S) or what `install` put there: a reference that lives for
+    // ever and is shared only as such.
+    unsafe { address.as_ref() }
+}
+
+/// This CPU's data.
+pub fn this() -> &'static PerCpu {
+    try_this().expect("per-CPU data is installed before it is used")
+}
+
+/// This CPU's affinity, from the hardware.
+pub fn affinity() -> Affinity {
+    Affinity::from_mpidr(read_sysreg!("mpidr_el1"))
+}

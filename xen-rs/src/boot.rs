@@ -1,0 +1,188 @@
+//! From the first line of Rust to all CPUs up.
+//!
+//! The order follows from what needs what: the device tree names the console, the memory map and
+//! the boot modules; memory gives the heap; with the heap the tree is read whole; what it
+//! describes is then brought up. Whatever is wrong on the way ends in one line and a halt.
+
+use core::convert::Infallible;
+
+use log::{error, info, warn};
+use platform_dt::{BootInfo, ConsoleChoice, Dtb, Host, HostTree, ModuleKind, TreeError};
+use spin::Once;
+use xen_core::cmdline::{CmdlineError, Options, SelfTest};
+use xen_types::Hpa;
+
+use crate::arch::features::Features;
+use crate::arch::percpu::{self, CpuId};
+use crate::arch::{firmware, report, time};
+use crate::gic::GicError;
+use crate::memory::space::{self, MapError};
+use crate::memory::stack::{self, StackError};
+use crate::memory::tree::{self, TreeAccessError};
+use crate::memory::{self, MemoryError};
+use crate::{console, entry, gic, image, selftest, smp};
+
+/// Why the hypervisor does not start. One line each.
+#[derive(Debug, thiserror::Error)]
+enum BootError {
+    #[error("{0}")]
+    TreeAccess(#[from] TreeAccessError),
+    #[error("{0}")]
+    Tree(#[from] TreeError),
+    #[error("command line: {0}")]
+    CommandLine(CmdlineError<'static>),
+    #[error("the image cannot be mapped: {0}")]
+    MapImage(#[from] MapError),
+    #[error("{0}")]
+    Memory(#[from] MemoryError),
+    #[error("{0}")]
+    Gic(#[from] GicError),
+    #[error("stack of cpu0: {0}")]
+    Stack(#[from] StackError),
+    #[error("this CPU has no 4 KiB pages (ID_AA64MMFR0_EL1.TGran4)")]
+    NoSmallPages,
+}
+
+/// The first Rust: on the boot stack, with the image mapped and nothing else.
+pub extern "C" fn primary(tree: u64) -> ! {
+    time::start_of_log();
+    percpu::install(entry::boot_cpu());
+    console::start_log();
+    info!(
+        "xen-rs {} entered at EL2 on {}, loaded at {}, device tree at {tree:#x}",
+        crate::VERSION,
+        percpu::affinity(),
+        image::start(),
+    );
+    match first_half(Hpa::new(tree)) {
+        Ok(never) => match never {},
+        Err(error) => refuse(&error),
+    }
+}
+
+/// The one line that a failed start ends in.
+fn refuse(error: &BootError) -> ! {
+    if !console::is_open() {
+        console::open(None, ConsoleChoice::StdoutPath);
+    }
+    error!("cannot boot: {error}");
+    report::halt()
+}
+
+/// What the second half needs of the first.
+struct Found {
+    tree: Dtb<'static>,
+    selftest: SelfTest,
+}
+
+static FOUND: Once<Found> = Once::new();
+
+/// Up to a memory allocator and a stack with a guard.
+fn first_half(tree: Hpa) -> Result<Infallible, BootError> {
+    space::take_over()?;
+    let (blob, blob_range) = tree::read(tree)?;
+    let tree = Dtb::parse(blob)?;
+    console::open(Some(&tree), ConsoleChoice::StdoutPath);
+    let own = [
+        ("the hypervisor image", image::range()),
+        ("the device tree", blob_range),
+    ];
+    let info = BootInfo::read(&tree, &own)?;
+    let options = Options::parse(info.command_line).map_err(BootError::CommandLine)?;
+    apply(&options, &tree);
+    report_modules(&info);
+    memory::init(&info, &own.map(|(_, range)| range))?;
+    let stack = stack::allocate(CpuId(0))?;
+    percpu::this().set_stack(stack.clone());
+    FOUND.call_once(|| Found {
+        tree,
+        selftest: options.selftest,
+    });
+    stack::continue_on(stack.end, second_half_entry)
+}
+
+/// Does what the command line says about the console and the end of a report.
+fn apply(options: &Options<'_>, tree: &Dtb<'_>) {
+    if let Some(dtuart) = options.dtuart {
+        console::open(Some(tree), ConsoleChoice::Named(dtuart));
+    }
+    console::set_threshold(options.loglvl);
+    if options.noreboot {
+        report::halt_after_report();
+    }
+    for warning in options.warnings() {
+        warn!("command line: {warning}");
+    }
+    if !options.console {
+        console::close();
+    }
+}
+
+fn report_modules(info: &BootInfo<'_>) {
+    for module in &info.modules {
+        let kind = match module.kind {
+            ModuleKind::Kernel => "kernel",
+            ModuleKind::Ramdisk => "ramdisk",
+            ModuleKind::DeviceTree => "device tree",
+            ModuleKind::XsmPolicy => "XSM policy",
+            ModuleKind::Unknown => "of unknown kind",
+        };
+        info!("module {}: {kind}, {}", module.node, module.range);
+    }
+}
+
+extern "C" fn second_half_entry() -> ! {
+    match second_half() {
+        Ok(never) => match never {},
+        Err(error) => refuse(&error),
+    }
+}
+
+/// Brings up what the tree describes.
+fn second_half() -> Result<Infallible, BootError> {
+    let found = FOUND.get().expect("the first half has left it");
+    let tree = HostTree::reencode(&found.tree)?;
+    let host = Host::read(&tree)?;
+    info!("host: {}", host.model);
+    if let Some(psci) = host.psci {
+        firmware::set_psci(psci);
+    }
+    check_processor(&host)?;
+    time::enable_event_stream();
+    gic::init(&host.gic, host.timer.hyp)?;
+    let up = smp::start_all(&host.cpus, host.timer.hyp);
+    selftest::interrupts_of(&up);
+    selftest::provoke(found.selftest);
+    announce_ready(up.len(), host.cpus.len());
+    warn!("no Dom0 is started: this version ends here");
+    smp::idle()
+}
+
+/// What this hypervisor cannot do without.
+fn check_processor(host: &Host) -> Result<(), BootError> {
+    if !Features::detect().has_4k_pages() {
+        return Err(BootError::NoSmallPages);
+    }
+    if time::frequency() == 0 {
+        warn!("timer: firmware left CNTFRQ_EL0 at 0; times in the log are ticks");
+    }
+    let here = percpu::affinity();
+    if !host.cpus.iter().any(|cpu| cpu.affinity == here) {
+        warn!("cpu0: its affinity {here} is not in the device tree");
+    }
+    Ok(())
+}
+
+fn announce_ready(up: usize, listed: usize) {
+    let usage = memory::usage();
+    info!(
+        "memory: {} KiB used by the hypervisor, {} MiB free",
+        usage.used >> 10,
+        usage.free >> 20
+    );
+    info!(
+        "ready: {up} of {listed} CPUs up, {} ticks at {} Hz since entry",
+        time::since_entry(),
+        time::frequency()
+    );
+}

@@ -1,0 +1,172 @@
+//! The console and the log: each line goes into a ring and out of a serial port.
+
+pub mod uart;
+
+use core::fmt;
+
+use log::{Log, Metadata, Record, warn};
+use platform_dt::{ConsoleChoice, Dtb};
+use xen_core::log::{Line, Ring, Stamp, Thresholds};
+use xen_core::uart::Uart;
+
+use self::uart::Driver;
+use crate::arch::time;
+use crate::lock::{Guard, IrqLock};
+
+/// Bytes of log that are kept.
+const RING: usize = 64 * 1024;
+/// How often a report looks whether the console is free before it takes it from who holds it.
+const TRIES: usize = 10_000_000;
+
+struct Console {
+    port: Option<Driver>,
+    ring: Ring<RING>,
+    /// Up to where the ring was printed.
+    printed: u64,
+}
+
+static CONSOLE: IrqLock<Console> = IrqLock::new(Console {
+    port: None,
+    ring: Ring::new(),
+    printed: 0,
+});
+
+struct Logger;
+
+/// Sends `log`'s messages here. They wait in the ring until a port is opened.
+pub fn start_log() {
+    if log::set_logger(&Logger).is_ok() {
+        set_threshold(Thresholds::DEFAULT);
+    }
+}
+
+/// What `loglvl=` asks for.
+pub fn set_threshold(thresholds: Thresholds) {
+    log::set_max_level(thresholds.always);
+}
+
+/// Opens the console that the tree names, or what the build wrote into the image in its stead, and
+/// prints what was logged until now.
+pub fn open(tree: Option<&Dtb<'_>>, choice: ConsoleChoice<'_>) {
+    let named = tree.map(|tree| uart::of_tree(tree, choice));
+    let (port, problem) = match named {
+        Some(Ok(port)) => (Some(port), None),
+        Some(Err(problem)) => (uart::fallback(), Some(problem)),
+        None => (uart::fallback(), None),
+    };
+    if let Some(port) = port {
+        let mut console = CONSOLE.lock();
+        console.port = Some(port);
+        console.print();
+    }
+    if let Some(problem) = problem {
+        warn!("console: {problem}");
+    }
+}
+
+/// Closes the console: `console=none`.
+pub fn close() {
+    CONSOLE.lock().port = None;
+}
+
+/// Whether there is a port.
+pub fn is_open() -> bool {
+    CONSOLE.lock().port.is_some()
+}
+
+impl Console {
+    fn write(&mut self, text: &str) {
+        self.ring.write(text.as_bytes());
+        self.print();
+    }
+
+    /// Prints what the ring holds and the port has not seen.
+    fn print(&mut self) {
+        let Some(port) = &mut self.port else {
+            return;
+        };
+        let from = self.printed.max(self.ring.start());
+        for byte in (from..self.ring.end()).filter_map(|at| self.ring.byte(at)) {
+            put_with_return(port, byte);
+        }
+        self.printed = self.ring.end();
+    }
+}
+
+/// Sends a byte; a newline gets the carriage return that terminals want.
+pub fn put_with_return<R: xen_core::uart::Registers>(port: &mut Uart<R>, byte: u8) {
+    if byte == b'\n' {
+        port.put(b'\r');
+    }
+    port.put(byte);
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        let stamp = Stamp {
+            ticks: time::since_entry(),
+            frequency: time::frequency(),
+        };
+        let line = Line::new(stamp, record.level(), *record.args());
+        CONSOLE.lock().write(line.as_str());
+    }
+
+    fn flush(&self) {}
+}
+
+/// The console for a report: taken by force from a CPU that may have died with it.
+pub struct Emergency(Guard<'static, Console>);
+
+/// Takes the console for good.
+pub fn emergency() -> Emergency {
+    let console = CONSOLE.lock_within(TRIES).unwrap_or_else(|| {
+        // SAFETY: the reporting CPU stopped all others and does not return; a CPU that still holds
+        // the lock after this long is dead or is this one.
+        unsafe { CONSOLE.break_open() };
+        CONSOLE.lock()
+    });
+    Emergency(console)
+}
+
+impl Emergency {
+    /// Repeats the last lines of the log, each behind two spaces.
+    pub fn repeat_last_lines(&mut self, lines: usize) {
+        let console = &mut *self.0;
+        let Some(port) = &mut console.port else {
+            return;
+        };
+        let mut at_start = true;
+        for at in console.ring.last_lines(lines)..console.ring.end() {
+            let Some(byte) = console.ring.byte(at) else {
+                continue;
+            };
+            if at_start {
+                port.put_text("  ");
+            }
+            at_start = byte == b'\n';
+            put_with_return(port, byte);
+        }
+    }
+}
+
+impl fmt::Write for Emergency {
+    /// Straight to the port: the report is not part of the log that it repeats.
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if let Some(port) = &mut self.0.port {
+            port.put_text(text);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Emergency {
+    fn drop(&mut self) {
+        if let Some(port) = &self.0.port {
+            port.flush();
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The host's interrupt controller: which one it is, and the interrupts that are ours.
+//!
+//! GICv2 (IHI 0048) and GICv3 (IHI 0069) differ in how CPUs are named and where the CPU interface
+//! is; what a distributor and the private part of a CPU have in common is in `frame`.
+
+mod frame;
+mod its;
+mod v2;
+mod v3;
+
+use core::sync::atomic::Ordering;
+
+use log::{info, warn};
+use platform_dt::Gic as GicNode;
+use spin::Once;
+use xen_types::{IntId, Interrupt, Ppi, Sgi, Trigger};
+
+use crate::arch::{barrier, percpu, time};
+use crate::memory::device::MapError;
+
+/// What an interrupt controller must do for the rest of the hypervisor.
+trait Controller: Send + Sync {
+    /// Brings the calling CPU's private part and its interface up. Its interrupts stay disabled.
+    fn init_cpu(&self) -> Result<(), GicError>;
+    /// Enables an interrupt; a private one for the calling CPU only.
+    fn enable(&self, interrupt: Interrupt);
+    /// Takes the most urgent pending interrupt; `None` if there is none.
+    fn acknowledge(&self) -> Option<Acknowledged>;
+    /// Ends what was acknowledged: drops the priority and deactivates.
+    fn end(&self, interrupt: Acknowledged);
+    /// Sends an SGI to the CPU that recorded `target` in [`Controller::init_cpu`].
+    fn send(&self, sgi: Sgi, target: u64);
+    /// Sends an SGI to every CPU but the calling one.
+    fn send_to_others(&self, sgi: Sgi);
+}
+
+/// An acknowledged interrupt with what its end needs to know.
+#[derive(Clone, Copy)]
+struct Acknowledged {
+    id: Option<IntId>,
+    register: u32,
+}
+
+/// Why the interrupt controller cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum GicError {
+    /// Its registers cannot be mapped.
+    #[error("gic: {0}")]
+    Map(#[from] MapError),
+    /// No redistributor names this CPU.
+    #[error("gic: no redistributor for the CPU with affinity {0}")]
+    NoRedistributor(xen_types::Affinity),
+    /// The redistributor did not wake up.
+    #[error("gic: the redistributor of the CPU with affinity {0} stays asleep")]
+    Asleep(xen_types::Affinity),
+    /// A register write did not take effect in time.
+    #[error("gic: the distributor does not accept writes")]
+    Stuck,
+    /// Firmware keeps the system registers of the CPU interface for itself.
+    #[error("gic: firmware does not let EL2 use the GICv3 system registers (ICC_SRE)")]
+    NoSystemRegisters,
+    /// There is nothing at the address.
+    #[error("gic: no GICv{expected} at {at} (GICD_PIDR2 {found:#x})")]
+    NotThere {
+        /// Version that the device tree names.
+        expected: u8,
+        /// Address of the distributor.
+        at: xen_types::Hpa,
+        /// What the identification register reads.
+        found: u32,
+    },
+}
+
+static CONTROLLER: Once<&'static dyn Controller> = Once::new();
+static TIMER: Once<Ppi> = Once::new();
+
+/// The receiver arms its timer: the self-test of interrupts between CPUs.
+const PING: Sgi = Sgi::new(0).expect("0 to 15 are SGIs");
+/// The receiver stops for good: another CPU reports the end.
+const STOP: Sgi = Sgi::new(1).expect("0 to 15 are SGIs");
+
+/// How soon after a ping the timer fires.
+const TICK_MICROSECONDS: u64 = 20;
+
+/// Brings up the distributor and the calling CPU's part.
+pub fn init(node: &GicNode, timer: Interrupt) -> Result<(), GicError> {
+    let controller: &'static dyn Controller = match node {
+        GicNode::V2(node) => alloc::boxed::Box::leak(v2::GicV2::new(node)?),
+        GicNode::V3(node) => alloc::boxed::Box::leak(v3::GicV3::new(node)?),
+    };
+    if let GicNode::V3(node) = node {
+        its::report(&node.its);
+    }
+    CONTROLLER.call_once(|| controller);
+    if let IntId::Ppi(ppi) = timer.id {
+        TIMER.call_once(|| ppi);
+    }
+    init_cpu(timer)
+}
+
+/// Brings up the calling CPU's part and lets its own timer interrupt it.
+pub fn init_cpu(timer: Interrupt) -> Result<(), GicError> {
+    if let Some(controller) = CONTROLLER.get() {
+        controller.init_cpu()?;
+        for sgi in [PING, STOP] {
+            controller.enable(Interrupt {
+                id: sgi.into(),
+                trigger: Trigger::Edge,
+            });
+        }
+        controller.enable(timer);
+    }
+    Ok(())
+}
+
+/// The IRQ vector: handles what is pending.
+pub fn handle_irq() {
+    let Some(controller) = CONTROLLER.get() else {
+        return;
+    };
+    while let Some(interrupt) = controller.acknowledge() {
+        if interrupt.id == Some(IntId::Sgi(STOP)) {
+            controller.end(interrupt);
+            crate::arch::report::halt();
+        }
+        dispatch(interrupt);
+        controller.end(interrupt);
+    }
+}
+
+fn dispatch(interrupt: Acknowledged) {
+    let cpu = percpu::this();
+    match interrupt.id {
+        Some(IntId::Sgi(PING)) => {
+            cpu.pings.fetch_add(1, Ordering::Release);
+            time::arm_timer(time::ticks(TICK_MICROSECONDS));
+        }
+        Some(IntId::Ppi(ppi)) if Some(&ppi) == TIMER.get() => {
+            time::stop_timer();
+            cpu.ticks.fetch_add(1, Ordering::Release);
+            barrier::dsb_ish();
+            barrier::sev();
+        }
+        _ => warn!(
+            "gic: {} took INTID {}, which nobody asked for",
+            cpu.id, interrupt.register
+        ),
+    }
+}
+
+/// Pings a CPU: it answers by taking a timer interrupt soon after.
+pub fn ping(cpu: &percpu::PerCpu) {
+    if let Some(controller) = CONTROLLER.get() {
+        controller.send(PING, cpu.sgi_target.load(Ordering::Relaxed));
+    }
+}
+
+/// Stops all other CPUs, as far as they still take interrupts.
+pub fn stop_other_cpus() {
+    if let Some(controller) = CONTROLLER.get() {
+        controller.send_to_others(STOP);
+    }
+}
+
+/// One line about what was found.
+fn announce(version: u8, lines: u32, rest: core::fmt::Arguments<'_>) {
+    info!("gic: GICv{version}, {lines} interrupt lines, {rest}");
+}

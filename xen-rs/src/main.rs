@@ -1,0 +1,27 @@
+//! The hypervisor image for EL2.
+//!
+//! Everything that needs hardware or `unsafe` is here, in small modules; what can be decided
+//! without hardware is in `xen-core`, and is tested on the host there.
+//!
+//! EL2 runs identity mapped: a host physical address is the address that Rust uses. Only stacks
+//! lie elsewhere, in a window of their own with guards between them.
+
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod arch;
+mod boot;
+mod console;
+mod entry;
+mod gic;
+mod image;
+mod lock;
+mod memory;
+mod selftest;
+mod smp;
+mod wrong_level;
+
+/// The version that the log and reports name.
+const VERSION: &str = env!("CARGO_PKG_VERSION");

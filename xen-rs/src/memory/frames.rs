@@ -1,0 +1,83 @@
+//! The frames of the machine: one table and one allocator for all CPUs.
+
+use spin::Once;
+use xen_abi::DomId;
+use xen_core::memory::buddy::{Buddy, MAX_ORDER, OutOfMemory};
+use xen_core::memory::frame::{BankError, FrameInfo, FrameTable, FrameType};
+use xen_types::{HpaRange, Mfn, PAGE_SIZE};
+
+use crate::lock::IrqLock;
+
+/// No memory, or none yet.
+#[derive(Debug, thiserror::Error)]
+pub enum OutOfFrames {
+    /// The allocator has no block of that size.
+    #[error(transparent)]
+    OutOfMemory(#[from] OutOfMemory),
+    /// More than the largest block.
+    #[error("{0} bytes are more than a block of memory can have")]
+    TooLarge(usize),
+    /// Asked for before memory was set up.
+    #[error("memory is not set up yet")]
+    TooEarly,
+}
+
+static TABLE: Once<FrameTable<'static>> = Once::new();
+static BUDDY: IrqLock<Option<Buddy<'static>>> = IrqLock::new(None);
+
+/// Bytes of the table for a bank, in whole pages.
+pub fn table_size(bank: HpaRange) -> u64 {
+    let entries = bank.size() / PAGE_SIZE * size_of::<FrameInfo>() as u64;
+    entries.next_multiple_of(PAGE_SIZE)
+}
+
+/// Makes the frame table of `banks` in the zeroed memory of `tables`.
+pub fn init(banks: &[HpaRange], tables: &[HpaRange]) -> Result<(), BankError> {
+    let mut table = FrameTable::new();
+    for (bank, memory) in banks.iter().zip(tables) {
+        let count = (bank.size() / PAGE_SIZE) as usize;
+        // SAFETY: `memory` is zeroed RAM of `table_size` bytes for this table alone, for ever; it
+        // is page-aligned, and all zeros are a valid `FrameInfo`.
+        let entries = unsafe {
+            core::slice::from_raw_parts(memory.start().get() as *const FrameInfo, count)
+        };
+        table.add_bank(bank.start().frame(), entries)?;
+    }
+    *BUDDY.lock() = Some(Buddy::new(TABLE.call_once(|| table)));
+    Ok(())
+}
+
+/// Hands free memory to the allocator.
+pub fn add(range: HpaRange) {
+    if let Some(buddy) = BUDDY.lock().as_mut() {
+        buddy.add(range);
+    }
+}
+
+/// Free bytes.
+pub fn free() -> u64 {
+    let frames = BUDDY.lock().as_ref().map_or(0, Buddy::free_frames);
+    frames * PAGE_SIZE
+}
+
+/// A naturally aligned block of at least `size` bytes for the hypervisor itself. Its contents are
+/// whatever was there before.
+pub fn allocate_for_hypervisor(size: usize) -> Result<HpaRange, OutOfFrames> {
+    let frames = (size as u64).div_ceil(PAGE_SIZE).max(1);
+    let order = frames.next_power_of_two().ilog2();
+    if order > u32::from(MAX_ORDER) {
+        return Err(OutOfFrames::TooLarge(size));
+    }
+    allocate(order as u8, FrameType::Hypervisor)
+}
+
+/// A frame for a page table.
+pub fn allocate_table() -> Result<Mfn, OutOfFrames> {
+    allocate(0, FrameType::PageTable).map(|range| range.start().frame())
+}
+
+fn allocate(order: u8, kind: FrameType) -> Result<HpaRange, OutOfFrames> {
+    let mut buddy = BUDDY.lock();
+    let buddy = buddy.as_mut().ok_or(OutOfFrames::TooEarly)?;
+    Ok(buddy.allocate(order, DomId::XEN, kind)?.range())
+}

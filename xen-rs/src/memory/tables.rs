@@ -1,0 +1,130 @@
+//! Where EL2's page tables live: first in the image, then in an area found at boot, then in frames
+//! from the allocator. EL2 is identity mapped, so a table is where its frame number says.
+
+use core::cell::UnsafeCell;
+use core::ptr;
+
+use xen_core::paging::{ENTRIES, OutOfTables, TableMemory};
+use xen_types::{Hpa, HpaRange, Mfn, PAGE_SIZE};
+
+use super::{frames, ram};
+use crate::arch::{barrier, cache};
+
+/// Tables for what is mapped before memory is known: the image beyond its entry tables, the device
+/// tree (in two 512 GiB, 1 GiB and 2 MiB regions at worst), the console, the table area.
+const IN_IMAGE: usize = 16;
+
+#[repr(C, align(4096))]
+struct ImageTables(UnsafeCell<[[u64; ENTRIES]; IN_IMAGE]>);
+
+// SAFETY: reached through `Tables` only, which lives behind the lock of `space`.
+unsafe impl Sync for ImageTables {}
+
+static IMAGE_TABLES: ImageTables = ImageTables(UnsafeCell::new([[0; ENTRIES]; IN_IMAGE]));
+
+/// The memory of EL2's tables. There is one, behind the lock of `space`.
+pub struct Tables {
+    source: Source,
+}
+
+enum Source {
+    /// Tables of the image; so many are used.
+    Image(usize),
+    /// What is left of an area.
+    Area(Option<HpaRange>),
+    /// The frame allocator.
+    Frames,
+}
+
+impl Tables {
+    /// The source that needs no memory map. Called once, for the one `Tables`.
+    pub const fn in_image() -> Self {
+        Self {
+            source: Source::Image(0),
+        }
+    }
+
+    /// Takes tables from `area` from now on: mapped RAM that is nobody else's.
+    pub fn use_area(&mut self, area: HpaRange) {
+        self.source = Source::Area(Some(area));
+    }
+
+    /// Bytes of the area that no table uses.
+    pub fn area_left(&self) -> u64 {
+        match self.source {
+            Source::Area(rest) => rest.map_or(0, HpaRange::size),
+            Source::Image(_) | Source::Frames => 0,
+        }
+    }
+
+    /// Takes tables from the frame allocator from now on; returns what is left of the area.
+    pub fn use_frames(&mut self) -> Option<HpaRange> {
+        match core::mem::replace(&mut self.source, Source::Frames) {
+            Source::Area(rest) => rest,
+            Source::Image(_) | Source::Frames => None,
+        }
+    }
+
+    /// A frame that nobody uses and that is mapped.
+    fn frame(&mut self) -> Result<Mfn, OutOfTables> {
+        match &mut self.source {
+            Source::Image(used) if *used < IN_IMAGE => {
+                let first = Hpa::new(IMAGE_TABLES.0.get() as u64).frame();
+                *used += 1;
+                first.checked_add(*used as u64 - 1).ok_or(OutOfTables)
+            }
+            Source::Image(_) => Err(OutOfTables),
+            Source::Area(rest) => {
+                let area = rest.ok_or(OutOfTables)?;
+                let next = area.start().checked_add(PAGE_SIZE).ok_or(OutOfTables)?;
+                *rest = HpaRange::between(next, area.end());
+                Ok(area.start().frame())
+            }
+            Source::Frames => frames::allocate_table().map_err(|_| OutOfTables),
+        }
+    }
+}
+
+fn entry(table: Mfn, index: usize) -> *mut u64 {
+    assert!(index < ENTRIES);
+    let base = table.address().expect("tables lie in RAM").get() as *mut u64;
+    base.wrapping_add(index)
+}
+
+impl TableMemory for Tables {
+    fn allocate(&mut self) -> Result<Mfn, OutOfTables> {
+        let frame = self.frame()?;
+        let range = frame
+            .address()
+            .and_then(|start| HpaRange::new(start, PAGE_SIZE))
+            .ok_or(OutOfTables)?;
+        // SAFETY: `frame` has just been taken for this table alone, and is mapped.
+        cache::zero_pages(unsafe { ram::exclusive(range) });
+        Ok(frame)
+    }
+
+    fn read(&self, table: Mfn, index: usize) -> u64 {
+        // SAFETY: frames of tables come from `allocate` or are the entry tables of the image:
+        // mapped, and aligned for an entry below `ENTRIES`. The walker reads them at the same time,
+        // hence volatile.
+        unsafe { ptr::read_volatile(entry(table, index)) }
+    }
+
+    fn write(&mut self, table: Mfn, index: usize, descriptor: u64) {
+        // SAFETY: as for reading; the lock of `space` keeps other writers out. What the descriptor
+        // maps is the concern of `space`, whose functions say who may use the memory.
+        unsafe { ptr::write_volatile(entry(table, index), descriptor) };
+        // Seen by the walkers of all CPUs before what follows (D8.2.6, D8.16).
+        barrier::dsb_ish();
+        barrier::isb();
+    }
+
+    fn invalidate(&mut self, address: u64) {
+        // SAFETY: removes translations that are invalid in the tables already.
+        unsafe {
+            core::arch::asm!("tlbi vae2is, {}", in(reg) address >> 12, options(nostack));
+        }
+        barrier::dsb_ish();
+        barrier::isb();
+    }
+}
