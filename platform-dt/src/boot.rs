@@ -118,7 +118,8 @@ struct CommandLines<'a> {
 impl<'a> CommandLines<'a> {
     /// Xen's rule: the hypervisor's is `xen,xen-bootargs`. Without that it is `bootargs`, but only
     /// if Dom0 has a line of its own: in its kernel's module, or as `xen,dom0-bootargs`. Dom0's is
-    /// its own, else `bootargs`.
+    /// its own, else `bootargs`. Beyond Xen's rule: where there is no kernel for a Dom0, `bootargs`
+    /// can only be meant for the hypervisor.
     fn read(chosen: Option<Node<'a>>, modules: &[Module<'a>]) -> Result<Self, TreeError> {
         let line = |name| match chosen {
             Some(chosen) => text(chosen, name),
@@ -132,11 +133,11 @@ impl<'a> CommandLines<'a> {
         let shared = line("bootargs")?;
         let hypervisor = match line("xen,xen-bootargs")? {
             Some(line) => Some(line),
-            None => shared.filter(|_| dom0.is_some()),
+            None => shared.filter(|_| dom0.is_some() || kernel.is_none()),
         };
         Ok(Self {
             hypervisor: hypervisor.unwrap_or(""),
-            dom0: dom0.or(shared),
+            dom0: dom0.or(shared.filter(|_| kernel.is_some())),
         })
     }
 }

@@ -6,8 +6,6 @@ use xen_types::{Hpa, HpaRange};
 
 unsafe extern "C" {
     static _image_start: u8;
-    static _rodata_start: u8;
-    static _data_start: u8;
     static _boot_stack_bottom: u8;
     static _image_end: u8;
     static image_config: Config;
@@ -46,31 +44,6 @@ fn config() -> Config {
     // SAFETY: the symbol is the block in entry.S, laid out as `Config`. Volatile because the build
     // tool changes it after the compiler and linker have seen it as zeros.
     unsafe { ptr::read_volatile(&raw const image_config) }
-}
-
-fn region(start: *const u8, end: *const u8) -> HpaRange {
-    HpaRange::between(address_of(start), address_of(end)).expect("the link leaves no region empty")
-}
-
-/// Machine code: read-only, executable.
-pub fn code() -> HpaRange {
-    region(&raw const _image_start, &raw const _rodata_start)
-}
-
-/// Constants: read-only.
-pub fn constants() -> HpaRange {
-    region(&raw const _rodata_start, &raw const _data_start)
-}
-
-/// Variables below the guard page of the boot stack, and above it.
-pub fn variables() -> [HpaRange; 2] {
-    let guard = boot_stack_guard();
-    [
-        HpaRange::between(address_of(&raw const _data_start), guard.start())
-            .expect("variables lie below the boot stack"),
-        HpaRange::between(guard.end(), address_of(&raw const _image_end))
-            .expect("the boot stack lies above its guard"),
-    ]
 }
 
 /// The page below the boot stack, which nothing maps.

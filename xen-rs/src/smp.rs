@@ -13,12 +13,11 @@ use smccc::psci::error::Error as PsciError;
 use spin::Once;
 use xen_types::{Hpa, Interrupt};
 
-use crate::arch::features::Features;
 use crate::arch::percpu::{self, CpuId, PerCpu};
 use crate::arch::{barrier, cache, firmware, interrupts, time};
-use crate::memory::stack::{self, StackError};
-use crate::memory::space;
 use crate::gic;
+use crate::memory::space;
+use crate::memory::stack::{self, StackError};
 
 /// How long a CPU may take from the firmware call to its first line of Rust.
 const PATIENCE_MICROSECONDS: u64 = 5_000_000;
@@ -78,20 +77,29 @@ unsafe extern "C" {
 pub fn start_all(cpus: &[Cpu], timer: Interrupt) -> Vec<&'static PerCpu> {
     TIMER.call_once(|| timer);
     let this = percpu::this();
-    info!("{}: up, affinity {}, {}", this.id, this.affinity, Features::detect());
+    announce(this, this);
     let mut up = Vec::from([this]);
     let others = cpus.iter().filter(|cpu| cpu.affinity != this.affinity);
     for (number, cpu) in (1..).zip(others) {
         let id = CpuId(number);
         match start(id, cpu) {
             Ok(started) => {
-                info!("{id}: up, affinity {}", cpu.affinity);
+                announce(started, this);
                 up.push(started);
             }
             Err(error) => warn!("{id}: did not come up: {error} ({})", cpu.path),
         }
     }
     up
+}
+
+/// Says that a CPU is up, and what it can do where that differs from the first one.
+fn announce(cpu: &PerCpu, first: &PerCpu) {
+    let alike = cpu.id != first.id && cpu.features.get() == first.features.get();
+    match cpu.features.get().filter(|_| !alike) {
+        Some(features) => info!("{}: up, affinity {}, {features}", cpu.id, cpu.affinity),
+        None => info!("{}: up, affinity {}", cpu.id, cpu.affinity),
+    }
 }
 
 fn start(id: CpuId, cpu: &Cpu) -> Result<&'static PerCpu, StartError> {
@@ -115,7 +123,9 @@ fn publish(data: &'static PerCpu, stack_top: u64) {
     record.stack.store(stack_top, Ordering::Relaxed);
     let address = core::ptr::from_ref(data) as u64;
     record.cpu.store(address, Ordering::Relaxed);
-    record.affinity.store(data.affinity.get(), Ordering::Relaxed);
+    record
+        .affinity
+        .store(data.affinity.get(), Ordering::Relaxed);
     cache::clean_to_memory(record);
 }
 
@@ -153,7 +163,9 @@ fn wait_for_arrival() -> Result<(), StartError> {
 pub extern "C" fn secondary(cpu: &'static PerCpu) -> ! {
     percpu::install(cpu);
     time::enable_event_stream();
-    let ready = TIMER.get().is_some_and(|timer| gic::init_cpu(*timer).is_ok());
+    let ready = TIMER
+        .get()
+        .is_some_and(|timer| gic::init_cpu(*timer).is_ok());
     let outcome = if ready { UP } else { FAILED };
     let in_time = PROGRESS
         .compare_exchange(CALLED, outcome, Ordering::AcqRel, Ordering::Relaxed)

@@ -369,6 +369,16 @@ fn there_is_room_for_so_many_reservations() {
 }
 
 #[test]
+fn without_a_dom0_bootargs_are_the_hypervisors() {
+    let tree = qemu_gicv2()
+        .without("/chosen", "xen,xen-bootargs")
+        .without("/chosen", "xen,dom0-bootargs")
+        .without_child("/chosen", "module@44000000")
+        .set("/chosen", text("bootargs", "loglvl=all"));
+    assert_eq!(lines(&tree), ("loglvl=all".into(), None));
+}
+
+#[test]
 fn command_lines_follow_xens_rule() {
     let kernel = "/chosen/module@44000000";
     let none = || {

@@ -251,7 +251,10 @@ fn distance(a: &str, b: &str) -> usize {
     for (i, x) in a.bytes().enumerate() {
         let mut diagonal = i;
         let mut left = i + 1;
-        for (slot, y) in row.iter_mut().zip(core::iter::once(None).chain(b.bytes().map(Some))) {
+        for (slot, y) in row
+            .iter_mut()
+            .zip(core::iter::once(None).chain(b.bytes().map(Some)))
+        {
             let above = *slot;
             if let Some(y) = y {
                 let replaced = diagonal + usize::from(x != y);
@@ -285,7 +288,8 @@ mod tests {
 
     #[test]
     fn known_keys_set_options_and_the_last_one_wins() {
-        let options = parse("console=dtuart dtuart=serial0  loglvl=all noreboot loglvl=error/debug");
+        let options =
+            parse("console=dtuart dtuart=serial0  loglvl=all noreboot loglvl=error/debug");
         assert_eq!(options.dtuart, Some("serial0"));
         assert_eq!(options.loglvl.always, LevelFilter::Error);
         assert_eq!(options.loglvl.limited, LevelFilter::Debug);
@@ -299,13 +303,19 @@ mod tests {
         assert!(!parse("noreboot noreboot=no").noreboot);
         assert!(!parse("noreboot no-noreboot").noreboot);
         assert!(parse("noreboot=1").noreboot);
-        assert_eq!(error("noreboot=maybe"), r#"noreboot="maybe": use yes or no"#);
+        assert_eq!(
+            error("noreboot=maybe"),
+            r#"noreboot="maybe": use yes or no"#
+        );
     }
 
     #[test]
     fn a_malformed_value_names_key_value_and_remedy() {
         assert!(error("loglvl=loud").starts_with(r#"loglvl="loud": use none, error"#));
-        assert_eq!(error("console=com1"), r#"console="com1": use dtuart or none"#);
+        assert_eq!(
+            error("console=com1"),
+            r#"console="com1": use dtuart or none"#
+        );
         assert_eq!(error("dtuart="), r#"dtuart="": a value is missing"#);
         assert!(error("selftest=x").contains("stack-overflow"));
     }
@@ -326,7 +336,13 @@ mod tests {
 
     #[test]
     fn distances() {
-        for (a, b, expected) in [("", "", 0), ("abc", "", 3), ("", "abc", 3), ("kitten", "sitting", 3), ("loglvl", "loglvl", 0)] {
+        for (a, b, expected) in [
+            ("", "", 0),
+            ("abc", "", 3),
+            ("", "abc", 3),
+            ("kitten", "sitting", 3),
+            ("loglvl", "loglvl", 0),
+        ] {
             assert_eq!(distance(a, b), expected, "{a} {b}");
         }
     }

@@ -1,12 +1,13 @@
 //! The names of functions by address, for backtraces: the table that the build appends to the
 //! image.
 //!
-//! Little-endian: magic, number of functions, bytes of names; then for each function its offset
-//! from the start of the image, its size and where its name ends; then all names, in order.
+//! Little-endian: magic, number of functions, bytes of names, checksum of all that follows; then
+//! for each function its offset from the start of the image, its size and where its name ends; then
+//! all names, in order.
 
 /// First bytes of a table; the last one is the version.
-const MAGIC: &[u8; 8] = b"XRSSYMS\x01";
-const HEADER: usize = 16;
+const MAGIC: &[u8; 8] = b"XRSSYMS\x02";
+const HEADER: usize = 20;
 const ENTRY: usize = 12;
 
 /// A table that was checked.
@@ -34,6 +35,9 @@ pub enum SymbolError {
     /// Shorter than it says.
     #[error("the symbol table is cut off")]
     Truncated,
+    /// Overwritten since the build.
+    #[error("the symbol table is corrupt")]
+    Checksum,
 }
 
 struct Entry {
@@ -47,8 +51,16 @@ fn word(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
 }
 
+/// FNV-1a: tells a table that was overwritten, one multiplication a byte.
+fn checksum<'b>(bytes: impl IntoIterator<Item = &'b u8>) -> u32 {
+    bytes.into_iter().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
 impl<'a> SymbolTable<'a> {
-    /// Checks that `bytes` hold a table. Offsets and names are checked when they are used.
+    /// Checks that `bytes` start with a table, whole and as the build wrote it. What follows it is
+    /// ignored.
     ///
     /// # Errors
     /// [`SymbolError`].
@@ -56,16 +68,23 @@ impl<'a> SymbolTable<'a> {
         if bytes.get(..MAGIC.len()) != Some(MAGIC) {
             return Err(SymbolError::Magic);
         }
-        let table = || {
-            let count = word(bytes, 8)? as usize;
-            let names_len = word(bytes, 12)? as usize;
-            let names_start = count.checked_mul(ENTRY)?.checked_add(HEADER)?;
-            Some(Self {
-                entries: bytes.get(HEADER..names_start)?,
-                names: bytes.get(names_start..names_start.checked_add(names_len)?)?,
-            })
+        let (table, expected) = Self::split(bytes).ok_or(SymbolError::Truncated)?;
+        if checksum(table.entries.iter().chain(table.names)) != expected {
+            return Err(SymbolError::Checksum);
+        }
+        Ok(table)
+    }
+
+    /// The parts that the header tells of, and their checksum.
+    fn split(bytes: &'a [u8]) -> Option<(Self, u32)> {
+        let count = word(bytes, 8)? as usize;
+        let names_len = word(bytes, 12)? as usize;
+        let names_start = count.checked_mul(ENTRY)?.checked_add(HEADER)?;
+        let table = Self {
+            entries: bytes.get(HEADER..names_start)?,
+            names: bytes.get(names_start..names_start.checked_add(names_len)?)?,
         };
-        table().ok_or(SymbolError::Truncated)
+        Some((table, word(bytes, 16)?))
     }
 
     /// The function that holds the byte `offset` from the start of the image.
@@ -114,28 +133,39 @@ pub use encode::encode;
 #[cfg(any(test, feature = "encode"))]
 mod encode {
     extern crate alloc;
-    use alloc::string::String;
     use alloc::vec::Vec;
 
-    use super::MAGIC;
+    use super::{MAGIC, checksum};
 
-    /// The table of these functions: (offset from the start of the image, size, name), in any order.
-    /// Of several names for one place the shortest stays.
-    pub fn encode(functions: impl IntoIterator<Item = (u32, u32, String)>) -> Vec<u8> {
-        let mut functions: Vec<_> = functions.into_iter().filter(|(_, size, _)| *size > 0).collect();
-        functions.sort_by(|a, b| (a.0, a.2.len(), &a.2).cmp(&(b.0, b.2.len(), &b.2)));
+    /// The table of these functions: (offset from the start of the image, size, name), in any
+    /// order. Of several names for one place the shortest stays. Functions without a size are left
+    /// out, since no address is in them.
+    pub fn encode<N: AsRef<str>>(functions: impl IntoIterator<Item = (u32, u32, N)>) -> Vec<u8> {
+        let mut functions: Vec<_> = functions
+            .into_iter()
+            .filter(|(_, size, _)| *size > 0)
+            .collect();
+        functions.sort_by(|(a, _, x), (b, _, y)| {
+            let (x, y) = (x.as_ref(), y.as_ref());
+            (a, x.len(), x).cmp(&(b, y.len(), y))
+        });
         functions.dedup_by_key(|(offset, ..)| *offset);
-        let mut entries = Vec::new();
-        let mut names: Vec<u8> = Vec::new();
-        for (offset, size, name) in &functions {
-            names.extend(name.as_bytes());
+        assemble(&functions)
+    }
+
+    fn assemble<N: AsRef<str>>(functions: &[(u32, u32, N)]) -> Vec<u8> {
+        let (mut entries, mut names) = (Vec::new(), Vec::new());
+        for (offset, size, name) in functions {
+            names.extend(name.as_ref().as_bytes());
             for value in [*offset, *size, names.len() as u32] {
                 entries.extend(value.to_le_bytes());
             }
         }
+        let sum = checksum(entries.iter().chain(&names));
         let mut table = Vec::from(*MAGIC);
-        table.extend((functions.len() as u32).to_le_bytes());
-        table.extend((names.len() as u32).to_le_bytes());
+        for value in [functions.len() as u32, names.len() as u32, sum] {
+            table.extend(value.to_le_bytes());
+        }
         table.extend(entries);
         table.extend(names);
         table
@@ -145,7 +175,7 @@ mod encode {
 #[cfg(test)]
 mod tests {
     extern crate std;
-    use std::string::{String, ToString};
+    use std::string::String;
     use std::vec::Vec;
 
     use proptest::prelude::*;
@@ -154,10 +184,10 @@ mod tests {
 
     fn sample() -> Vec<u8> {
         encode([
-            (0x200, 0x10, "beta".to_string()),
-            (0x100, 0x80, "alpha".to_string()),
-            (0x100, 0x80, "alpha_with_a_longer_name".to_string()),
-            (0x300, 0, "label".to_string()),
+            (0x200, 0x10, "beta"),
+            (0x100, 0x80, "alpha"),
+            (0x100, 0x80, "alpha_with_a_longer_name"),
+            (0x300, 0, "label"),
         ])
     }
 
@@ -182,7 +212,28 @@ mod tests {
         for len in 0..bytes.len() {
             assert!(SymbolTable::parse(&bytes[..len]).is_err(), "{len}");
         }
-        assert_eq!(SymbolTable::parse(&[0; 64]).unwrap_err(), SymbolError::Magic);
+        assert_eq!(
+            SymbolTable::parse(&[0; 64]).unwrap_err(),
+            SymbolError::Magic
+        );
+    }
+
+    #[test]
+    fn what_was_overwritten_is_refused_and_what_follows_is_not_looked_at() {
+        let mut bytes = sample();
+        bytes.push(0xff);
+        assert!(SymbolTable::parse(&bytes).is_ok());
+        for place in 0..bytes.len() - 1 {
+            let mut corrupt = bytes.clone();
+            corrupt[place] ^= 0x10;
+            assert!(SymbolTable::parse(&corrupt).is_err(), "{place}");
+        }
+    }
+
+    #[test]
+    fn no_function_is_a_table_too() {
+        let bytes = encode::<&str>([]);
+        assert_eq!(SymbolTable::parse(&bytes).unwrap().lookup(0), None);
     }
 
     proptest! {
@@ -206,12 +257,14 @@ mod tests {
         }
 
         #[test]
-        fn garbage_never_panics(mut bytes in proptest::collection::vec(any::<u8>(), 16..200), offset in any::<u32>()) {
+        fn garbage_never_panics(mut bytes in proptest::collection::vec(any::<u8>(), 20..200), offset in any::<u32>()) {
+            // What has the right form reaches the lookup even if its checksum is wrong.
             bytes[..8].copy_from_slice(MAGIC);
             bytes[8] %= 20;
             bytes[9..12].fill(0);
             bytes[13..16].fill(0);
-            if let Ok(table) = SymbolTable::parse(&bytes) {
+            let _ = SymbolTable::parse(&bytes);
+            if let Some((table, _)) = SymbolTable::split(&bytes) {
                 let _ = table.lookup(offset);
             }
         }

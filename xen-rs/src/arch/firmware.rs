@@ -16,11 +16,6 @@ pub fn set_psci(psci: Psci) {
     PSCI.call_once(|| psci);
 }
 
-/// Whether there is a PSCI to call.
-pub fn has_psci() -> bool {
-    PSCI.is_completed()
-}
-
 /// Starts the CPU `target` at `entry` with the MMU off; `context` arrives in its x0. Errors are the
 /// firmware's, or that there is none.
 pub fn cpu_on(target: Affinity, entry: Hpa, context: u64) -> Result<(), Error> {

@@ -2,8 +2,10 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use spin::Once;
 use xen_types::Affinity;
 
+use super::features::Features;
 use super::sysreg::{read_sysreg, write_sysreg};
 
 /// A CPU's number: 0 is the one that booted, the others follow the device tree's order.
@@ -31,6 +33,8 @@ pub struct PerCpu {
     pub id: CpuId,
     /// Place in the machine.
     pub affinity: Affinity,
+    /// What it can do, once it has looked.
+    pub features: Once<Features>,
     /// How the interrupt controller names this CPU as the target of an SGI.
     pub sgi_target: AtomicU64,
     /// Timer interrupts taken.
@@ -49,6 +53,7 @@ impl PerCpu {
             stack_top: AtomicU64::new(0),
             id,
             affinity,
+            features: Once::new(),
             sgi_target: AtomicU64::new(0),
             ticks: AtomicU32::new(0),
             pings: AtomicU32::new(0),
@@ -77,6 +82,7 @@ impl PerCpu {
 /// Makes `data` this CPU's.
 pub fn install(data: &'static PerCpu) {
     write_sysreg!("tpidr_el2", core::ptr::from_ref(data) as u64);
+    data.features.call_once(Features::detect);
 }
 
 /// This CPU's data; `None` before [`install`].

@@ -107,6 +107,8 @@ fn write_report(out: &mut impl Write, cause: &Cause<'_>) -> fmt::Result {
     writeln!(out, "backtrace:")?;
     if let Some(frame) = cause.frame() {
         writeln!(out, "  {}", CodeAddress(frame.elr))?;
+        // The caller of a function without a frame record of its own, or of no function at all.
+        writeln!(out, "  {} (link register)", CodeAddress(frame.x[30]))?;
     }
     for caller in callers(start) {
         writeln!(out, "  {caller}")?;
@@ -122,7 +124,7 @@ fn write_registers(out: &mut impl Write, frame: &Frame) -> fmt::Result {
     )?;
     writeln!(
         out,
-        "ELR {:#018x}  SPSR {:#017x}  SP {:#018x}",
+        "ELR {:#018x}  SPSR {:#018x}  SP {:#018x}",
         frame.elr, frame.spsr, frame.sp
     )?;
     for (row, values) in frame.x.chunks(4).enumerate() {

@@ -52,7 +52,10 @@ impl GicV2 {
         announce(
             2,
             lines,
-            format_args!("{cpus} CPU interfaces, {} MSI frames", node.v2m_frames.len()),
+            format_args!(
+                "{cpus} CPU interfaces, {} MSI frames",
+                node.v2m_frames.len()
+            ),
         );
         Ok(Box::new(gic))
     }

@@ -4,8 +4,8 @@ use core::ptr;
 
 use xen_types::{Hpa, HpaRange};
 
-pub use super::space::MapError;
 use super::space;
+pub use super::space::MapError;
 
 /// A block of registers that is mapped as Device memory for as long as the hypervisor runs.
 #[derive(Clone, Copy, Debug)]

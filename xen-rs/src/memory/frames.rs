@@ -38,9 +38,8 @@ pub fn init(banks: &[HpaRange], tables: &[HpaRange]) -> Result<(), BankError> {
         let count = (bank.size() / PAGE_SIZE) as usize;
         // SAFETY: `memory` is zeroed RAM of `table_size` bytes for this table alone, for ever; it
         // is page-aligned, and all zeros are a valid `FrameInfo`.
-        let entries = unsafe {
-            core::slice::from_raw_parts(memory.start().get() as *const FrameInfo, count)
-        };
+        let entries =
+            unsafe { core::slice::from_raw_parts(memory.start().get() as *const FrameInfo, count) };
         table.add_bank(bank.start().frame(), entries)?;
     }
     *BUDDY.lock() = Some(Buddy::new(TABLE.call_once(|| table)));

@@ -95,7 +95,9 @@ pub fn init(info: &BootInfo<'_>, own: &[HpaRange]) -> Result<(), MemoryError> {
 }
 
 fn take(taken: &mut Taken, range: HpaRange) -> Result<(), MemoryError> {
-    taken.try_push(range).map_err(|_| MemoryError::TooFragmented)
+    taken
+        .try_push(range)
+        .map_err(|_| MemoryError::TooFragmented)
 }
 
 /// The banks that this CPU and this address space reach.

@@ -9,9 +9,7 @@ use xen_types::HpaRange;
 pub fn read_only(range: HpaRange) -> &'static [u8] {
     // SAFETY: identity mapped and readable (the callers map it first), reserved from the allocator
     // for ever, and never written: EL2 maps it read-only.
-    unsafe {
-        core::slice::from_raw_parts(range.start().get() as *const u8, range.size() as usize)
-    }
+    unsafe { core::slice::from_raw_parts(range.start().get() as *const u8, range.size() as usize) }
 }
 
 /// Memory that the caller has just taken for itself alone, as bytes.

@@ -3,9 +3,9 @@
 //! Mapped are the image with the permissions of its regions, the device tree, RAM that is not
 //! reserved, and device registers that a driver asked for. Nothing is ever writable and executable.
 
-use xen_core::paging::stage1::{Attributes, Stage1};
 pub use xen_core::paging::MapError;
 use xen_core::paging::PageTable;
+use xen_core::paging::stage1::{Attributes, Stage1};
 use xen_types::{Hpa, HpaRange, PAGE_SIZE};
 
 use super::tables::Tables;
@@ -21,7 +21,11 @@ static SPACE: IrqLock<Option<Space>> = IrqLock::new(None);
 
 fn with<T>(action: impl FnOnce(&mut Space) -> Result<T, MapError>) -> Result<T, MapError> {
     let mut space = SPACE.lock();
-    action(space.as_mut().expect("taken over before anything is mapped"))
+    action(
+        space
+            .as_mut()
+            .expect("taken over before anything is mapped"),
+    )
 }
 
 impl Space {
@@ -92,12 +96,18 @@ pub fn use_table_area(area: HpaRange) -> Result<(), MapError> {
 
 /// Bytes of the table area that are not used.
 pub fn table_area_left() -> u64 {
-    SPACE.lock().as_ref().map_or(0, |space| space.tables.area_left())
+    SPACE
+        .lock()
+        .as_ref()
+        .map_or(0, |space| space.tables.area_left())
 }
 
 /// Takes further tables from the frame allocator; returns what is left of the area.
 pub fn end_table_area() -> Option<HpaRange> {
-    SPACE.lock().as_mut().and_then(|space| space.tables.use_frames())
+    SPACE
+        .lock()
+        .as_mut()
+        .and_then(|space| space.tables.use_frames())
 }
 
 /// Writes a word of memory that a CPU without caches polls: the release address of a spin table.

@@ -3,8 +3,8 @@
 use platform_dt::{Dtb, TreeError};
 use xen_types::{Hpa, HpaRange, PAGE_SIZE};
 
-use super::space::{self, MapError};
 use super::ram;
+use super::space::{self, MapError};
 use crate::arch::probe;
 
 /// Bytes of a blob's header (DTSpec 5.2).
@@ -26,7 +26,7 @@ pub enum TreeAccessError {
     #[error("device tree at {0}: {1}")]
     Map(Hpa, MapError),
     /// What is there is no device tree.
-    #[error("device tree at {0}: {1}")]
+    #[error("{1} (at {0})")]
     Header(Hpa, TreeError),
 }
 

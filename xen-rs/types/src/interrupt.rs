@@ -41,8 +41,18 @@ macro_rules! id {
 }
 
 id!(Sgi, 0, 16, "A software generated interrupt: INTID 0 to 15.");
-id!(Ppi, 16, 16, "A private peripheral interrupt: INTID 16 to 31.");
-id!(Spi, 32, 988, "A shared peripheral interrupt: INTID 32 to 1019.");
+id!(
+    Ppi,
+    16,
+    16,
+    "A private peripheral interrupt: INTID 16 to 31."
+);
+id!(
+    Spi,
+    32,
+    988,
+    "A shared peripheral interrupt: INTID 32 to 1019."
+);
 
 /// An interrupt of any kind below the special INTIDs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

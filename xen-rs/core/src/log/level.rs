@@ -32,7 +32,9 @@ impl Thresholds {
 
 /// A value that `loglvl=` does not know.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{0:?} is none of none, error, warning, info, debug, all (or two of them, as in info/debug)")]
+#[error(
+    "{0:?} is none of none, error, warning, info, debug, all (or two of them, as in info/debug)"
+)]
 pub struct LevelError<'a>(pub &'a str);
 
 impl<'a> TryFrom<&'a str> for Thresholds {

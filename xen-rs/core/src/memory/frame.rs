@@ -350,7 +350,9 @@ impl<'a> FrameTable<'a> {
             .banks
             .last()
             .map_or(0, |bank| bank.index as usize + bank.frames.len());
-        let end = first.checked_add(frames.len() as u64).and_then(Mfn::address);
+        let end = first
+            .checked_add(frames.len() as u64)
+            .and_then(Mfn::address);
         // The last index is kept free: a link counts from one.
         let countable = index.saturating_add(frames.len()) < u32::MAX as usize;
         if frames.is_empty() || end.is_none() || !countable {
@@ -398,10 +400,7 @@ impl<'a> FrameTable<'a> {
 
     /// Frames of RAM in all banks.
     pub fn frames(&self) -> u64 {
-        self.banks
-            .iter()
-            .map(|bank| bank.frames.len() as u64)
-            .sum()
+        self.banks.iter().map(|bank| bank.frames.len() as u64).sum()
     }
 
     pub(super) fn index_of(&self, frame: Mfn) -> Option<u32> {

@@ -143,7 +143,9 @@ impl<F: Format> PageTable<F> {
         attributes: F::Attributes,
     ) -> Result<(), MapError> {
         let piece = Self::check(input, size)?;
-        if !output.is_aligned(PAGE_SIZE) || output.get().checked_add(size).is_none_or(|end| end > LIMIT) {
+        if !output.is_aligned(PAGE_SIZE)
+            || output.get().checked_add(size).is_none_or(|end| end > LIMIT)
+        {
             return Err(MapError::BadRange(output.get(), size));
         }
         let leaf = Leaf::<F> {
@@ -239,7 +241,11 @@ impl<F: Format> PageTable<F> {
         let slot = index(input, level);
         let block = memory.read(table, slot);
         let smaller = memory.allocate()?;
-        let kind = if level + 1 == LEVELS - 1 { TABLE_OR_PAGE } else { 0 };
+        let kind = if level + 1 == LEVELS - 1 {
+            TABLE_OR_PAGE
+        } else {
+            0
+        };
         for (entry, offset) in (0..ENTRIES).zip((0..).step_by(span(level + 1) as usize)) {
             memory.write(smaller, entry, (block + offset) | kind);
         }
@@ -288,7 +294,11 @@ impl<F: Format> Leaf<F> {
         if !blocks || part.size != span(level) || !output.is_multiple_of(span(level)) {
             return None;
         }
-        let kind = if level == LEVELS - 1 { TABLE_OR_PAGE } else { 0 };
+        let kind = if level == LEVELS - 1 {
+            TABLE_OR_PAGE
+        } else {
+            0
+        };
         Some(output | F::encode(self.attributes) | kind | VALID)
     }
 

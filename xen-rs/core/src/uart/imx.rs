@@ -13,21 +13,25 @@ const UTS: usize = 0xb4;
 
 /// UARTEN.
 const UCR1_ENABLE: u32 = 1;
-/// Interrupt and DMA enables: TRDYEN, IDEN, RRDYEN, RXDMAEN, IREN is left, TXMPTYEN, RTSDEN, TXDMAEN,
+/// Interrupt and DMA enables: ADEN, TRDYEN, IDEN, RRDYEN, RXDMAEN, TXMPTYEN, RTSDEN, TXDMAEN,
 /// ATDMAEN.
 const UCR1_REQUESTS: u32 =
-    1 << 13 | 1 << 12 | 1 << 9 | 1 << 8 | 1 << 6 | 1 << 5 | 1 << 3 | 1 << 2;
+    1 << 15 | 1 << 13 | 1 << 12 | 1 << 9 | 1 << 8 | 1 << 6 | 1 << 5 | 1 << 3 | 1 << 2;
 /// ESCI, RTSEN, ATEN.
 const UCR2_REQUESTS: u32 = 1 << 15 | 1 << 4 | 1 << 3;
 /// TXEN, RXEN, and SRST, which resets while it is 0.
 const UCR2_ON: u32 = 1 << 2 | 1 << 1 | 1;
 /// DTREN, PARERREN, FRAERREN, RXDSEN, AIRINTEN, AWAKEN, DTRDEN.
 const UCR3_REQUESTS: u32 = 1 << 13 | 1 << 12 | 1 << 11 | 1 << 6 | 1 << 5 | 1 << 4 | 1 << 3;
-/// INVR stays; ENIRI, WKEN, IDDMAEN, TCEN, BKEN, OREN, DREN.
-const UCR4_REQUESTS: u32 = 1 << 8 | 1 << 7 | 1 << 6 | 1 << 3 | 1 << 2 | 1 << 1 | 1;
+/// ENIRI, WKEN, IDDMAEN, TCEN, BKEN, OREN, DREN.
+const UCR4_REQUESTS: u32 = 1 << 8 | 1 << 7 | 1 << 6 | 1 << 3 | 1 << 2 | 1 << 1 | UCR4_DATA_READY;
+/// DREN: from the first byte on, whatever level of the FIFO firmware chose for RRDYEN.
+const UCR4_DATA_READY: u32 = 1;
 
-const URXD_READY: u32 = 1 << 15;
+const USR2_DATA_READY: u32 = 1;
 const USR2_TRANSMITTED: u32 = 1 << 3;
+/// Break and overrun, cleared by writing 1.
+const USR2_ERRORS: u32 = 1 << 2 | 1 << 1;
 const UTS_FULL: u32 = 1 << 4;
 
 pub(super) struct Imx;
@@ -60,7 +64,15 @@ impl Port for Imx {
     }
 
     fn receive(&self, registers: &impl Registers) -> Option<u8> {
-        let data = registers.read(URXD, Width::Word);
-        (data & URXD_READY != 0).then_some(data as u8)
+        let ready = registers.read(USR2, Width::Word) & USR2_DATA_READY != 0;
+        ready.then(|| registers.read(URXD, Width::Word) as u8)
+    }
+
+    fn enable_receive_interrupt(&self, registers: &impl Registers) {
+        Self::change(registers, UCR4, 0, UCR4_DATA_READY);
+    }
+
+    fn acknowledge_interrupt(&self, registers: &impl Registers) {
+        registers.write(USR2, Width::Word, USR2_ERRORS);
     }
 }

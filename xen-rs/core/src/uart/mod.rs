@@ -1,20 +1,25 @@
 //! Consoles: the serial ports that boards have, polled, over a trait that reaches the registers.
 //!
-//! Firmware has set the baud rate and the pins, and its settings stay: a driver only makes sure
-//! that it can send and receive, and that nothing interrupts.
+//! Firmware has set the baud rate, the frame and the pins, and its settings stay: a driver only
+//! makes sure that the port can send and receive, and that nothing interrupts. It writes no
+//! divisor and no line control register.
 
+mod bcm_aux;
 mod imx;
+mod model;
 mod ns16550;
 mod pl011;
 mod scif;
 #[cfg(test)]
 mod tests;
 
+pub use model::Model;
+
 /// Registers of a serial port.
 pub trait Registers {
     /// Reads the register at `offset` bytes with an access of `width`.
     fn read(&self, offset: usize, width: Width) -> u32;
-    /// Writes it.
+    /// Writes it. What `value` has beyond `width` is not written.
     fn write(&self, offset: usize, width: Width, value: u32);
 }
 
@@ -31,7 +36,7 @@ pub enum Width {
 
 /// What a serial port must do.
 trait Port {
-    /// Makes it send and receive.
+    /// Makes it send and receive, without interrupts.
     fn init(&self, registers: &impl Registers);
     /// Whether it can take a byte now.
     fn has_room(&self, registers: &impl Registers) -> bool;
@@ -41,30 +46,10 @@ trait Port {
     fn is_idle(&self, registers: &impl Registers) -> bool;
     /// Takes a received byte, if there is one.
     fn receive(&self, registers: &impl Registers) -> Option<u8>;
-}
-
-/// Which serial port it is, with what its registers need to be told.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Model {
-    /// Arm PL011.
-    Pl011,
-    /// The subset of it that SBSA asks for: no control register.
-    Sbsa,
-    /// Renesas SCIF.
-    Scif,
-    /// Renesas HSCIF.
-    Hscif,
-    /// 8250 family.
-    Ns16550 {
-        /// log2 of the distance of two registers.
-        shift: u8,
-        /// Size of an access.
-        width: Width,
-    },
-    /// The mini UART of BCM2835: like an 8250 with a few bits elsewhere.
-    BcmAux,
-    /// NXP i.MX.
-    Imx,
+    /// Has received bytes interrupt, and nothing else.
+    fn enable_receive_interrupt(&self, registers: &impl Registers);
+    /// Takes back what interrupts apart from received bytes: errors, breaks, spurious causes.
+    fn acknowledge_interrupt(&self, registers: &impl Registers);
 }
 
 /// How often a driver looks for room before it gives a byte up. At the slowest usual rate (9600
@@ -72,38 +57,49 @@ pub enum Model {
 const PATIENCE: u32 = 1_000_000;
 
 /// A serial port.
+///
+/// No method waits without an end: a port that is broken, or whose line is held by flow control,
+/// loses output and stops nothing.
 #[derive(Debug)]
 pub struct Uart<R> {
     model: Model,
     registers: R,
-    dropped: u32,
+    /// Whether the port did not take the last byte.
+    stuck: bool,
+    dropped: u64,
 }
 
+/// Evaluates `$body` with `$port` as the [`Port`] of a model. The calls are static: they must work
+/// before the image's own tables of functions do.
 macro_rules! with_port {
-    ($self:ident, $port:ident => $body:expr) => {
-        match $self.model {
+    ($model:expr, $port:ident => $body:expr) => {
+        match $model {
             Model::Pl011 => {
-                let $port = pl011::Pl011 { has_control: true };
+                let $port = pl011::Pl011::FULL;
+                $body
+            }
+            Model::Pl011Word => {
+                let $port = pl011::Pl011::FULL_WORD;
                 $body
             }
             Model::Sbsa => {
-                let $port = pl011::Pl011 { has_control: false };
+                let $port = pl011::Pl011::SBSA;
                 $body
             }
             Model::Scif => {
-                let $port = scif::Scif { fifo: 16 };
+                let $port = scif::Scif::SCIF;
                 $body
             }
             Model::Hscif => {
-                let $port = scif::Scif { fifo: 128 };
+                let $port = scif::Scif::HSCIF;
                 $body
             }
             Model::Ns16550 { shift, width } => {
-                let $port = ns16550::Ns16550 { shift, width, fifo_control: true };
+                let $port = ns16550::Ns16550 { shift, width };
                 $body
             }
             Model::BcmAux => {
-                let $port = ns16550::Ns16550 { shift: 2, width: Width::Word, fifo_control: false };
+                let $port = bcm_aux::BcmAux;
                 $body
             }
             Model::Imx => {
@@ -115,29 +111,34 @@ macro_rules! with_port {
 }
 
 impl<R: Registers> Uart<R> {
-    /// The port behind `registers`, made ready to send and receive.
+    /// The port behind `registers`, made ready to send and receive, with its interrupts masked.
     pub fn new(model: Model, registers: R) -> Self {
         let uart = Self {
             model,
             registers,
+            stuck: false,
             dropped: 0,
         };
-        with_port!(uart, port => port.init(&uart.registers));
+        with_port!(uart.model, port => port.init(&uart.registers));
         uart
     }
 
-    /// Sends a byte, waiting for room. A port that never has room loses the byte and stops nothing.
-    pub fn put(&mut self, byte: u8) {
-        // Once a port is stuck, each further byte gets one look instead of the whole wait.
-        let looks = if self.dropped == 0 { PATIENCE } else { 1 };
-        let sent = with_port!(self, port => {
-            let room = (0..looks).any(|_| port.has_room(&self.registers));
+    /// Sends a byte if the port has room for it; says whether it had.
+    pub fn try_put(&mut self, byte: u8) -> bool {
+        with_port!(self.model, port => {
+            let room = port.has_room(&self.registers);
             if room {
                 port.send(&self.registers, byte);
             }
             room
-        });
-        self.dropped = if sent { 0 } else { self.dropped.saturating_add(1) };
+        })
+    }
+
+    /// Sends a byte, waiting for room; after a million looks the byte is dropped and counted.
+    pub fn put(&mut self, byte: u8) {
+        let sent = (0..self.patience()).any(|_| self.try_put(byte));
+        self.stuck = !sent;
+        self.dropped += u64::from(!sent);
     }
 
     /// Sends text; a newline becomes carriage return and newline.
@@ -150,15 +151,39 @@ impl<R: Registers> Uart<R> {
         }
     }
 
+    /// How many bytes were dropped because the port never had room.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// Waits, with an end, until everything has left.
     pub fn flush(&self) {
-        with_port!(self, port => {
-            let _ = (0..PATIENCE).any(|_| port.is_idle(&self.registers));
+        with_port!(self.model, port => {
+            let _ = (0..self.patience()).any(|_| port.is_idle(&self.registers));
         });
     }
 
-    /// A received byte, if there is one.
-    pub fn get(&self) -> Option<u8> {
-        with_port!(self, port => port.receive(&self.registers))
+    /// A received byte, if there is one. A byte that came with a line error is given as it came.
+    pub fn get(&mut self) -> Option<u8> {
+        with_port!(self.model, port => port.receive(&self.registers))
+    }
+
+    /// Has received bytes raise the port's interrupt.
+    ///
+    /// Its handler takes bytes with [`get`](Self::get) until there are none, which also takes the
+    /// request back, and then calls [`acknowledge_interrupt`](Self::acknowledge_interrupt). A
+    /// broken port may have bytes forever, so it stops after as many as a FIFO holds (128).
+    pub fn enable_receive_interrupt(&mut self) {
+        with_port!(self.model, port => port.enable_receive_interrupt(&self.registers));
+    }
+
+    /// Takes back requests that are not for received bytes. Never loses a byte that came meanwhile.
+    pub fn acknowledge_interrupt(&mut self) {
+        with_port!(self.model, port => port.acknowledge_interrupt(&self.registers));
+    }
+
+    /// Once a port is stuck, each further byte gets one look instead of the whole wait.
+    fn patience(&self) -> u32 {
+        if self.stuck { 1 } else { PATIENCE }
     }
 }
