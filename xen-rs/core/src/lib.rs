@@ -1,8 +1,22 @@
 //! Everything of the hypervisor that needs no hardware.
 //!
-//! Algorithms and state machines that can be decided from values: the frame table and allocator,
-//! page tables, the log, the command line, the console's protocols. They reach hardware through
-//! small traits, so that all of it is tested on the host.
+//! Algorithms and state machines that can be decided from values. They reach hardware through
+//! small traits ([`uart::Registers`], page table memory), of which the image has the real
+//! implementation and the tests a simulated one, so that all of it is tested on the host.
+//!
+//! | module | decides |
+//! |---|---|
+//! | [`cmdline`] | what the command line asks for |
+//! | [`log`] | which messages are logged, how a line looks, what is kept of them |
+//! | [`memory`] | who owns each frame, which memory is free |
+//! | [`paging`] | what the tables of a translation stage hold |
+//! | [`symbols`] | which function an address is in |
+//! | [`syndrome`] | what an exception was |
+//! | [`uart`] | how a byte gets out of a serial port |
+//!
+//! What comes from outside (a boot loader, a guest, a toolstack) is parsed into types that cannot
+//! be wrong, at the border and once; what is refused is an error value that says why. Nothing here
+//! panics on outside data, allocates where a guest decides how much, or waits without an end.
 
 #![no_std]
 

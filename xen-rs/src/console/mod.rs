@@ -4,9 +4,9 @@ pub mod uart;
 
 use core::fmt;
 
-use log::{Log, Metadata, Record, warn};
+use log::{Level, Log, Metadata, Record, warn};
 use platform_dt::{ConsoleChoice, Dtb};
-use xen_core::log::{Line, Ring, Stamp, Thresholds};
+use xen_core::log::{Line, RateLimit, Ring, Stamp, Thresholds, Verdict};
 use xen_core::uart::Uart;
 
 use self::uart::Driver;
@@ -23,12 +23,17 @@ struct Console {
     ring: Ring<RING>,
     /// Up to where the ring was printed.
     printed: u64,
+    thresholds: Thresholds,
+    /// For the messages between the two thresholds.
+    rate: RateLimit,
 }
 
 static CONSOLE: IrqLock<Console> = IrqLock::new(Console {
     port: None,
     ring: Ring::new(),
     printed: 0,
+    thresholds: Thresholds::DEFAULT,
+    rate: RateLimit::DEFAULT,
 });
 
 struct Logger;
@@ -42,7 +47,8 @@ pub fn start_log() {
 
 /// What `loglvl=` asks for.
 pub fn set_threshold(thresholds: Thresholds) {
-    log::set_max_level(thresholds.always);
+    CONSOLE.lock().thresholds = thresholds;
+    log::set_max_level(thresholds.limited);
 }
 
 /// Opens the console that the tree names, or what the build wrote into the image in its stead, and
@@ -75,9 +81,26 @@ pub fn is_open() -> bool {
 }
 
 impl Console {
-    fn write(&mut self, text: &str) {
-        self.ring.write(text.as_bytes());
+    fn write(&mut self, stamp: Stamp, level: Level, message: fmt::Arguments<'_>) {
+        let line = Line::new(stamp, level, message);
+        self.ring.write(line.as_str().as_bytes());
         self.print();
+    }
+
+    /// Writes a message if the rate allows it, and before it how many the rate did not allow.
+    fn write_limited(&mut self, stamp: Stamp, record: &Record<'_>) {
+        let Some(admitted) = self.rate.admit(stamp.ticks, stamp.frequency) else {
+            return;
+        };
+        if admitted.suppressed > 0 {
+            let count = admitted.suppressed;
+            self.write(
+                stamp,
+                record.level(),
+                format_args!("{count} messages suppressed"),
+            );
+        }
+        self.write(stamp, record.level(), *record.args());
     }
 
     /// Prints what the ring holds and the port has not seen.
@@ -111,8 +134,12 @@ impl Log for Logger {
             ticks: time::since_entry(),
             frequency: time::frequency(),
         };
-        let line = Line::new(stamp, record.level(), *record.args());
-        CONSOLE.lock().write(line.as_str());
+        let mut console = CONSOLE.lock();
+        match console.thresholds.verdict(record.level()) {
+            Verdict::Drop => (),
+            Verdict::Log => console.write(stamp, record.level(), *record.args()),
+            Verdict::LogLimited => console.write_limited(stamp, record),
+        }
     }
 
     fn flush(&self) {}

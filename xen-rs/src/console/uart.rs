@@ -1,6 +1,6 @@
 //! The serial port of the console: which one, and how its registers are reached.
 
-use platform_dt::{ConsoleChoice, Dtb, TreeError, Uart as Node, UartKind};
+use platform_dt::{ConsoleChoice, Dtb, TreeError, Uart as Node};
 use xen_core::uart::{Model, Registers as RegisterAccess, Uart, Width};
 use xen_types::{Hpa, HpaRange};
 
@@ -43,12 +43,12 @@ impl RegisterAccess for Registers {
 pub fn of_tree(tree: &Dtb<'_>, choice: ConsoleChoice<'_>) -> Result<Driver, ConsoleError> {
     let node = tree.console(choice)?;
     let registers = device::map(node.regs)?;
-    Ok(Uart::new(model(&node), registers))
+    Ok(Uart::new(Model::from(&node), registers))
 }
 
 /// The port that the tree names, with the MMU off.
 pub fn without_mmu(node: &Node<'_>) -> Driver {
-    Uart::new(model(node), device::without_mmu(node.regs))
+    Uart::new(Model::from(node), device::without_mmu(node.regs))
 }
 
 /// The port that the build wrote into the image.
@@ -67,7 +67,8 @@ pub fn fallback_without_mmu() -> Option<Driver> {
 fn described(console: FallbackConsole) -> Option<(Model, HpaRange)> {
     let model = match console.kind {
         1 => Model::Pl011,
-        2 => Model::Ns16550 {
+        // The device tree binding of the 8250 family knows shifts up to 3 as well.
+        2 if console.reg_shift <= 3 => Model::Ns16550 {
             shift: console.reg_shift,
             width: width(console.io_width),
         },
@@ -80,20 +81,6 @@ fn described(console: FallbackConsole) -> Option<(Model, HpaRange)> {
     // No port has registers beyond the first page.
     let range = HpaRange::new(Hpa::new(console.address), 0x1000)?;
     Some((model, range))
-}
-
-fn model(node: &Node<'_>) -> Model {
-    match node.kind {
-        UartKind::Pl011 => Model::Pl011,
-        UartKind::Scif => Model::Scif,
-        UartKind::Hscif => Model::Hscif,
-        UartKind::Ns16550 => Model::Ns16550 {
-            shift: node.reg_shift,
-            width: width(node.reg_io_width),
-        },
-        UartKind::BcmAux => Model::BcmAux,
-        UartKind::Imx => Model::Imx,
-    }
 }
 
 fn width(bytes: u8) -> Width {

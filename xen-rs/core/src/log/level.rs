@@ -28,6 +28,34 @@ impl Thresholds {
         always: LevelFilter::Info,
         limited: LevelFilter::Info,
     };
+
+    /// The same for messages that guests cause, which only ever pass with a rate limit.
+    pub const GUEST_DEFAULT: Self = Self {
+        always: LevelFilter::Off,
+        limited: LevelFilter::Warn,
+    };
+
+    /// What happens to a message.
+    pub fn verdict(self, level: Level) -> Verdict {
+        if level <= self.always {
+            Verdict::Log
+        } else if level <= self.limited {
+            Verdict::LogLimited
+        } else {
+            Verdict::Drop
+        }
+    }
+}
+
+/// What happens to a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// It is logged.
+    Log,
+    /// It is logged if the rate limit admits it.
+    LogLimited,
+    /// It is not logged.
+    Drop,
 }
 
 /// A value that `loglvl=` does not know.
@@ -91,6 +119,17 @@ mod tests {
         assert_eq!(thresholds.limited, LevelFilter::Trace);
         let thresholds = Thresholds::try_from("info/none").unwrap();
         assert_eq!(thresholds.limited, LevelFilter::Info);
+    }
+
+    #[test]
+    fn each_level_gets_its_verdict() {
+        let thresholds = Thresholds::try_from("error/info").unwrap();
+        assert_eq!(thresholds.verdict(Level::Error), Verdict::Log);
+        assert_eq!(thresholds.verdict(Level::Warn), Verdict::LogLimited);
+        assert_eq!(thresholds.verdict(Level::Info), Verdict::LogLimited);
+        assert_eq!(thresholds.verdict(Level::Debug), Verdict::Drop);
+        let silent = Thresholds::try_from("none").unwrap();
+        assert_eq!(silent.verdict(Level::Error), Verdict::Drop);
     }
 
     #[test]

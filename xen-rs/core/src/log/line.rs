@@ -29,8 +29,11 @@ impl fmt::Display for Stamp {
         }
         let seconds = self.ticks / self.frequency;
         let rest = self.ticks % self.frequency;
-        // Below 2^64 for every frequency below 2^44 Hz; beyond, microseconds stay 0.
-        let micros = rest.checked_mul(1_000_000).unwrap_or(0) / self.frequency;
+        let micros = match rest.checked_mul(1_000_000) {
+            Some(product) => product / self.frequency,
+            // Beyond 2^44 Hz, where the rounding of the divisor is far below a microsecond.
+            None => (rest / (self.frequency / 1_000_000)).min(999_999),
+        };
         write!(f, "[{seconds:>5}.{micros:06}]")
     }
 }
@@ -99,6 +102,8 @@ mod tests {
     extern crate std;
     use std::string::{String, ToString};
 
+    use proptest::prelude::*;
+
     use super::*;
 
     fn line(message: &str) -> String {
@@ -139,6 +144,30 @@ mod tests {
         assert_eq!(show(5, 0), "[           5]");
         assert_eq!(show(u64::MAX, 1), "[18446744073709551615.000000]");
         assert_eq!(show(u64::MAX, u64::MAX), "[    1.000000]");
+        assert_eq!(show(u64::MAX - 1, u64::MAX), "[    0.999999]");
+        assert_eq!(show(u64::MAX / 2, u64::MAX), "[    0.500000]");
         assert_eq!(show(1, 62_500_000), "[    0.000000]");
+    }
+
+    proptest! {
+        #[test]
+        fn any_message_is_one_bounded_line_without_controls(message in any::<String>()) {
+            let line = line(&message);
+            prop_assert!(line.len() <= MAX_LINE);
+            let text = line.strip_suffix('\n').unwrap();
+            prop_assert!(text.starts_with("(xen-rs) [    1.234566] info: "));
+            prop_assert!(!text.contains(char::is_control));
+        }
+
+        #[test]
+        fn times_never_go_back(ticks in any::<u64>(), more in any::<u64>(), frequency in any::<u64>()) {
+            let shown = |ticks| {
+                let text = Stamp { ticks, frequency }.to_string();
+                let number = text.trim_matches(['[', ']']).trim();
+                let (seconds, micros) = number.split_once('.').unwrap_or((number, "0"));
+                (seconds.parse::<u64>().unwrap(), micros.parse::<u64>().unwrap())
+            };
+            prop_assert!(shown(ticks) <= shown(ticks.saturating_add(more)));
+        }
     }
 }

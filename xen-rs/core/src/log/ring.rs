@@ -28,6 +28,7 @@ impl<const N: usize> Default for Ring<N> {
 impl<const N: usize> Ring<N> {
     /// An empty ring.
     pub const fn new() -> Self {
+        const { assert!(N > 0, "a ring holds at least a byte") };
         Self {
             bytes: [0; N],
             written: 0,
@@ -83,6 +84,9 @@ impl<const N: usize> Ring<N> {
 
     /// Where the last `lines` whole lines start.
     pub fn last_lines(&self, lines: usize) -> u64 {
+        if lines == 0 {
+            return self.written;
+        }
         let mut seen = 0;
         for position in (self.start()..self.written).rev() {
             let ends_line = self.byte(position) == Some(b'\n');
@@ -132,12 +136,16 @@ mod tests {
         assert_eq!(&buffer, b"2345");
         let read = ring.read(read.next, &mut [0; 16]);
         assert_eq!((read.len, read.next, read.lost), (4, 10, 0));
+        // A position that was never written is the end.
+        let read = ring.read(u64::MAX, &mut [0; 16]);
+        assert_eq!((read.len, read.next, read.lost), (0, 10, 0));
     }
 
     #[test]
     fn last_lines_are_whole() {
         let mut ring = Ring::<14>::new();
         ring.write(b"one\ntwo\n");
+        assert_eq!(text(&ring, ring.last_lines(0)), b"");
         assert_eq!(text(&ring, ring.last_lines(1)), b"two\n");
         assert_eq!(text(&ring, ring.last_lines(9)), b"one\ntwo\n");
         ring.write(b"three\nfour\n");
