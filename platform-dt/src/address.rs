@@ -55,7 +55,19 @@ pub(crate) struct BusRange {
 impl<'a> Node<'a> {
     /// How the addresses of the node's children are written.
     pub fn cell_sizes(self) -> CellSizes {
-        let mut cells = CellSizes::default();
+        self.cell_sizes_over(CellSizes::default())
+    }
+
+    /// How the addresses of the node's children are written, where a node that does not say goes by
+    /// the one that holds it. This is not DTSpec's rule but Xen's for boot modules, and boot loaders
+    /// rely on it: they put modules into a `/chosen` that has no cell properties.
+    pub(crate) fn inherited_cell_sizes(self) -> CellSizes {
+        let lineage = self.lineage();
+        let over = |cells, node: &Node<'_>| node.cell_sizes_over(cells);
+        lineage.iter().fold(CellSizes::default(), over)
+    }
+
+    fn cell_sizes_over(self, mut cells: CellSizes) -> CellSizes {
         for property in self.properties() {
             let count = || property.u32().unwrap_or(0).min(MAX_CELLS) as u8;
             match property.name {

@@ -68,6 +68,11 @@ impl<'a> Node<'a> {
         self.bus
     }
 
+    /// The same node with its `reg` read as on `bus`.
+    pub(crate) fn on_bus(self, bus: CellSizes) -> Self {
+        Self { bus, ..self }
+    }
+
     /// What follows the node's name.
     fn body(self) -> Tokens<'a> {
         let mut tokens = Tokens::from(self.structure, self.begin);

@@ -96,7 +96,9 @@ fn add_children<'a>(
     domain: Option<Node<'a>>,
 ) -> Result<(), TreeError> {
     let mut unnamed = BY_ORDER.iter();
+    let bus = parent.inherited_cell_sizes();
     for node in parent.children().filter(|node| node.is_compatible(MODULE)) {
+        let node = node.on_bus(bus);
         let named = KINDS.iter().find(|(names, _)| node.is_compatible(names));
         let kind = match named {
             Some((_, kind)) => *kind,

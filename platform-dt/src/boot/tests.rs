@@ -369,6 +369,14 @@ fn there_is_room_for_so_many_reservations() {
 }
 
 #[test]
+fn modules_count_cells_like_the_root_where_chosen_does_not_say() {
+    let tree = qemu_gicv2()
+        .without("/chosen", "#address-cells")
+        .without("/chosen", "#size-cells");
+    assert_eq!(modules(&tree), modules(&qemu_gicv2()));
+}
+
+#[test]
 fn without_a_dom0_bootargs_are_the_hypervisors() {
     let tree = qemu_gicv2()
         .without("/chosen", "xen,xen-bootargs")

@@ -1,5 +1,6 @@
 //! The frames of the machine: one table and one allocator for all CPUs.
 
+use log::warn;
 use spin::Once;
 use xen_abi::DomId;
 use xen_core::memory::buddy::{Buddy, MAX_ORDER, OutOfMemory};
@@ -48,8 +49,9 @@ pub fn init(banks: &[HpaRange], tables: &[HpaRange]) -> Result<(), BankError> {
 
 /// Hands free memory to the allocator.
 pub fn add(range: HpaRange) {
-    if let Some(buddy) = BUDDY.lock().as_mut() {
-        buddy.add(range);
+    let added = BUDDY.lock().as_mut().map(|buddy| buddy.add(range));
+    if let Some(Err(error)) = added {
+        warn!("memory: {error}");
     }
 }
 

@@ -4,6 +4,7 @@
 use core::cell::UnsafeCell;
 use core::ptr;
 
+use arrayvec::ArrayVec;
 use xen_core::paging::{ENTRIES, OutOfTables, TableMemory};
 use xen_types::{Hpa, HpaRange, Mfn, PAGE_SIZE};
 
@@ -25,6 +26,9 @@ static IMAGE_TABLES: ImageTables = ImageTables(UnsafeCell::new([[0; ENTRIES]; IN
 /// The memory of EL2's tables. There is one, behind the lock of `space`.
 pub struct Tables {
     source: Source,
+    /// Tables that nothing leads to any more, used again before others. EL2's space changes little:
+    /// what does not fit here is not worth more.
+    returned: ArrayVec<Mfn, 16>,
 }
 
 enum Source {
@@ -41,6 +45,7 @@ impl Tables {
     pub const fn in_image() -> Self {
         Self {
             source: Source::Image(0),
+            returned: ArrayVec::new_const(),
         }
     }
 
@@ -67,6 +72,9 @@ impl Tables {
 
     /// A frame that nobody uses and that is mapped.
     fn frame(&mut self) -> Result<Mfn, OutOfTables> {
+        if let Some(table) = self.returned.pop() {
+            return Ok(table);
+        }
         match &mut self.source {
             Source::Image(used) if *used < IN_IMAGE => {
                 let first = Hpa::new(IMAGE_TABLES.0.get() as u64).frame();
@@ -101,6 +109,10 @@ impl TableMemory for Tables {
         // SAFETY: `frame` has just been taken for this table alone, and is mapped.
         cache::zero_pages(unsafe { ram::exclusive(range) });
         Ok(frame)
+    }
+
+    fn free(&mut self, table: Mfn) {
+        let _ = self.returned.try_push(table);
     }
 
     fn read(&self, table: Mfn, index: usize) -> u64 {

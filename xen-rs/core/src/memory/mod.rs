@@ -3,5 +3,3 @@
 pub mod buddy;
 pub mod frame;
 pub mod map;
-#[cfg(test)]
-mod tests;

@@ -3,35 +3,45 @@
 //! The walker is the same for stage 1 of EL2 and, later, stage 2: what differs is how attributes
 //! are spelled in a descriptor ([`Format`]). Table memory lies behind [`TableMemory`], so that the
 //! walker runs on the host.
+//!
+//! Each change of a descriptor is one store after which every address leads where it led before,
+//! where it will lead, or nowhere. A valid descriptor that is replaced is first made invalid and
+//! removed from TLBs (break-before-make, D8.16.1), unless only permissions change.
 
+mod change;
+mod geometry;
+mod map;
 pub mod stage1;
-#[cfg(test)]
-mod tests;
 
 use core::marker::PhantomData;
 
-use xen_types::{Hpa, Mfn, PAGE_SIZE};
+use xen_types::{Hpa, Mfn};
 
-/// Entries in a table.
-pub const ENTRIES: usize = 512;
-/// Levels of a walk: 0 is the root, 3 holds pages.
-const LEVELS: u32 = 4;
-/// First address that cannot be mapped.
-pub const LIMIT: u64 = 1 << 48;
+use self::geometry::Piece;
+pub use self::geometry::{ENTRIES, LIMIT};
+use self::map::Mapping;
 
 const VALID: u64 = 1;
 /// At levels 0 to 2 a table, at level 3 a page; without it a block (D8.3.1).
 const TABLE_OR_PAGE: u64 = 1 << 1;
+/// Where a descriptor leads: bits 47:12, lower ones of which are zero in a block.
 const OUTPUT: u64 = 0x0000_ffff_ffff_f000;
 
 /// How the attributes of a mapping are spelled.
 pub trait Format {
     /// What a mapping says apart from where it leads.
     type Attributes: Copy + Eq + core::fmt::Debug;
+
     /// The attribute bits of a block or page descriptor.
     fn encode(attributes: Self::Attributes) -> u64;
-    /// The attributes of a descriptor that [`Format::encode`] made.
+
+    /// The attributes of a block or page descriptor; `None` where [`Format::encode`] did not make
+    /// it.
     fn decode(descriptor: u64) -> Option<Self::Attributes>;
+
+    /// Whether a valid descriptor may change from one to the other without break-before-make: they
+    /// differ in permissions only.
+    fn changes_in_place(from: Self::Attributes, to: Self::Attributes) -> bool;
 }
 
 /// There is no memory for another table.
@@ -43,15 +53,23 @@ pub struct OutOfTables;
 pub trait TableMemory {
     /// A frame for a table, filled with zeros.
     fn allocate(&mut self) -> Result<Mfn, OutOfTables>;
-    /// Reads an entry.
+
+    /// Takes a table back that nothing leads to any more, neither descriptors nor TLBs.
+    fn free(&mut self, table: Mfn);
+
+    /// Reads entry `index`, below [`ENTRIES`].
     fn read(&self, table: Mfn, index: usize) -> u64;
-    /// Writes an entry by one store that the walker sees whole, and has it take effect.
+
+    /// Writes entry `index` by a single store of 64 bits, and makes walkers see it before what
+    /// follows: barriers, and cleaning where walkers are not coherent.
     fn write(&mut self, table: Mfn, index: usize, descriptor: u64);
-    /// Removes what a TLB may hold of the page or block at `address`; done when it returns.
+
+    /// Removes what TLBs hold of the page or block at `address`, and of the tables on the way to
+    /// it (so not only of the last level); complete on all CPUs when it returns.
     fn invalidate(&mut self, address: u64);
 }
 
-/// Why a range cannot be mapped.
+/// Why a range cannot be mapped, unmapped or changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum MapError {
     /// No table.
@@ -60,16 +78,12 @@ pub enum MapError {
     /// The address already leads elsewhere, or with other attributes.
     #[error("{0:#x} is mapped already, in another way")]
     Conflict(u64),
-    /// Not whole pages, empty, or beyond 48 bits.
+    /// The address leads nowhere.
+    #[error("{0:#x} is not mapped")]
+    NotMapped(u64),
+    /// Not whole pages, empty, or beyond 48 bits: address and bytes.
     #[error("{0:#x} with {1:#x} bytes is not a range of whole pages below 48 bits")]
     BadRange(u64, u64),
-}
-
-/// A tree of tables.
-#[derive(Debug)]
-pub struct PageTable<F> {
-    root: Mfn,
-    format: PhantomData<F>,
 }
 
 /// Where an address leads.
@@ -83,43 +97,24 @@ pub struct Translation<A> {
     pub level: u32,
 }
 
-/// Bytes that an entry of a level covers.
-const fn span(level: u32) -> u64 {
-    PAGE_SIZE << (9 * (LEVELS - 1 - level))
-}
-
-const fn index(address: u64, level: u32) -> usize {
-    (address / span(level)) as usize % ENTRIES
-}
-
-const fn is_table(descriptor: u64, level: u32) -> bool {
-    level < LEVELS - 1 && descriptor & (VALID | TABLE_OR_PAGE) == VALID | TABLE_OR_PAGE
-}
-
-const fn next_table(descriptor: u64) -> Mfn {
-    Hpa::new(descriptor & OUTPUT).frame()
-}
-
-/// The address field of a descriptor. All tables and outputs lie below 48 bits.
-fn field(frame: Mfn) -> u64 {
-    (frame.get() << xen_types::PAGE_SHIFT) & OUTPUT
-}
-
-/// What a map or unmap walks over.
-#[derive(Clone, Copy)]
-struct Piece {
-    input: u64,
-    size: u64,
+/// A tree of tables. It belongs to one [`TableMemory`], which each call takes along.
+#[derive(Debug)]
+pub struct PageTable<F> {
+    root: Mfn,
+    format: PhantomData<F>,
 }
 
 impl<F: Format> PageTable<F> {
     /// An empty tree.
+    ///
+    /// # Errors
+    /// [`OutOfTables`].
     pub fn new(memory: &mut impl TableMemory) -> Result<Self, OutOfTables> {
-        Ok(Self::adopt(memory.allocate()?))
+        Ok(Self::adopt(allocate_table(memory)?))
     }
 
     /// The tree whose root is `root`: entries of this format, or zeros.
-    pub fn adopt(root: Mfn) -> Self {
+    pub const fn adopt(root: Mfn) -> Self {
         Self {
             root,
             format: PhantomData,
@@ -127,13 +122,16 @@ impl<F: Format> PageTable<F> {
     }
 
     /// The root table.
-    pub fn root(&self) -> Mfn {
+    pub const fn root(&self) -> Mfn {
         self.root
     }
 
     /// Maps `size` bytes from `input` to `output` with the largest blocks that alignment allows.
-    /// What is mapped so already stays; a mapping that differs is a conflict, found before anything
-    /// is changed. If tables run out, what was mapped until then remains.
+    /// What is mapped just so already stays as it is.
+    ///
+    /// # Errors
+    /// [`MapError::BadRange`], [`MapError::Conflict`], [`MapError::OutOfTables`]; nothing is mapped
+    /// then that was not before.
     pub fn map(
         &mut self,
         memory: &mut impl TableMemory,
@@ -142,32 +140,59 @@ impl<F: Format> PageTable<F> {
         size: u64,
         attributes: F::Attributes,
     ) -> Result<(), MapError> {
-        let piece = Self::check(input, size)?;
-        if !output.is_aligned(PAGE_SIZE)
-            || output.get().checked_add(size).is_none_or(|end| end > LIMIT)
-        {
-            return Err(MapError::BadRange(output.get(), size));
+        let piece = Piece::new(input, size)?;
+        Piece::new(output.get(), size)?;
+        let mapping = Mapping::<F>::new(input, output, attributes);
+        mapping.find_conflict(memory, self.root, 0, piece)?;
+        if let Err(error) = mapping.prepare(memory, self.root, 0, piece) {
+            change::prune(memory, self.root, 0, piece);
+            return Err(error.into());
         }
-        let leaf = Leaf::<F> {
-            shift: output.get().wrapping_sub(input),
-            attributes,
-        };
-        leaf.find_conflict(memory, self.root, 0, piece)?;
-        leaf.fill(memory, self.root, 0, piece)
+        mapping.fill(memory, self.root, 0, piece);
+        Ok(())
     }
 
-    /// Removes what is mapped in `size` bytes from `input`; blocks that reach beyond are split.
+    /// Removes what is mapped in `size` bytes from `input`, and tables that become empty. A block
+    /// that reaches beyond is split; what lies in it is unmapped for a moment.
+    ///
+    /// # Errors
+    /// [`MapError::BadRange`], [`MapError::OutOfTables`] if there is none to split a block; nothing
+    /// is unmapped then.
     pub fn unmap(
         &mut self,
         memory: &mut impl TableMemory,
         input: u64,
         size: u64,
     ) -> Result<(), MapError> {
-        let piece = Self::check(input, size)?;
-        Self::clear(memory, self.root, 0, piece)
+        let piece = Piece::new(input, size)?;
+        self.split_at_ends(memory, piece)?;
+        change::clear(memory, self.root, 0, piece);
+        change::prune(memory, self.root, 0, piece);
+        Ok(())
     }
 
-    /// Where `input` leads.
+    /// Gives `size` bytes from `input`, all of them mapped, other attributes. A block that reaches
+    /// beyond is split; what lies in it is unmapped for a moment. So is each page whose memory type
+    /// changes, but not one that changes permissions only.
+    ///
+    /// # Errors
+    /// [`MapError::BadRange`], [`MapError::NotMapped`], [`MapError::OutOfTables`] if there is none
+    /// to split a block; no attribute has changed then.
+    pub fn protect(
+        &mut self,
+        memory: &mut impl TableMemory,
+        input: u64,
+        size: u64,
+        attributes: F::Attributes,
+    ) -> Result<(), MapError> {
+        let piece = Piece::new(input, size)?;
+        change::find_unmapped(memory, self.root, 0, piece)?;
+        self.split_at_ends(memory, piece)?;
+        change::protect::<F>(memory, self.root, 0, piece, attributes);
+        Ok(())
+    }
+
+    /// Where `input` leads; `None` where nowhere.
     pub fn lookup(
         &self,
         memory: &impl TableMemory,
@@ -176,183 +201,80 @@ impl<F: Format> PageTable<F> {
         if input >= LIMIT {
             return None;
         }
-        let mut table = self.root;
-        for level in 0..LEVELS {
-            let descriptor = memory.read(table, index(input, level));
-            if descriptor & VALID == 0 {
-                return None;
+        let (mut table, mut level) = (self.root, 0);
+        loop {
+            let index = geometry::index(input, level);
+            match Entry::of(memory.read(table, index), level) {
+                Entry::Nothing => return None,
+                Entry::Table(next) => (table, level) = (next, level + 1),
+                Entry::Leaf(descriptor) => {
+                    let offset = input & (geometry::span(level) - 1);
+                    return Some(Translation {
+                        output: Hpa::new((descriptor & OUTPUT) + offset),
+                        attributes: F::decode(descriptor)?,
+                        level,
+                    });
+                }
             }
-            if is_table(descriptor, level) {
-                table = next_table(descriptor);
-                continue;
-            }
-            let offset = input & (span(level) - 1);
-            return Some(Translation {
-                output: Hpa::new((descriptor & OUTPUT) + offset),
-                attributes: F::decode(descriptor)?,
-                level,
-            });
         }
-        None
     }
 
-    fn check(input: u64, size: u64) -> Result<Piece, MapError> {
-        let end = input.checked_add(size);
-        let aligned = input.is_multiple_of(PAGE_SIZE) && size.is_multiple_of(PAGE_SIZE);
-        if size == 0 || !aligned || end.is_none_or(|end| end > LIMIT) {
-            return Err(MapError::BadRange(input, size));
-        }
-        Ok(Piece { input, size })
-    }
-
-    fn clear(
+    fn split_at_ends(
+        &mut self,
         memory: &mut impl TableMemory,
-        table: Mfn,
-        level: u32,
         piece: Piece,
-    ) -> Result<(), MapError> {
-        for part in piece.by_entry(level) {
-            let slot = index(part.input, level);
-            let descriptor = memory.read(table, slot);
-            if descriptor & VALID == 0 {
-                continue;
-            }
-            if is_table(descriptor, level) {
-                Self::clear(memory, next_table(descriptor), level + 1, part)?;
-            } else if part.size == span(level) {
-                memory.write(table, slot, 0);
-                memory.invalidate(part.input);
-            } else {
-                let smaller = Self::split(memory, table, level, part.input)?;
-                Self::clear(memory, smaller, level + 1, part)?;
-            }
-        }
-        Ok(())
+    ) -> Result<(), OutOfTables> {
+        change::split_at(memory, self.root, piece.input)?;
+        change::split_at(memory, self.root, piece.input + piece.size)
     }
+}
 
-    /// Replaces the block that holds `input` by a table that says the same, with the entry invalid
-    /// in between and gone from TLBs (break-before-make, D8.16.1). Returns the table.
-    fn split(
-        memory: &mut impl TableMemory,
-        table: Mfn,
-        level: u32,
-        input: u64,
-    ) -> Result<Mfn, MapError> {
-        let slot = index(input, level);
-        let block = memory.read(table, slot);
-        let smaller = memory.allocate()?;
-        let kind = if level + 1 == LEVELS - 1 {
-            TABLE_OR_PAGE
+/// What an entry of a table is.
+#[derive(Clone, Copy)]
+enum Entry {
+    /// Invalid.
+    Nothing,
+    /// Leads to the table of the next level.
+    Table(Mfn),
+    /// The descriptor of a block or page.
+    Leaf(u64),
+}
+
+impl Entry {
+    const fn of(descriptor: u64, level: u32) -> Self {
+        if descriptor & VALID == 0 {
+            Self::Nothing
+        } else if level < geometry::LAST && descriptor & TABLE_OR_PAGE != 0 {
+            Self::Table(Hpa::new(descriptor & OUTPUT).frame())
         } else {
-            0
-        };
-        for (entry, offset) in (0..ENTRIES).zip((0..).step_by(span(level + 1) as usize)) {
-            memory.write(smaller, entry, (block + offset) | kind);
+            Self::Leaf(descriptor)
         }
-        memory.write(table, slot, 0);
-        memory.invalidate(input & !(span(level) - 1));
-        memory.write(table, slot, field(smaller) | VALID | TABLE_OR_PAGE);
-        Ok(smaller)
     }
 }
 
-impl Piece {
-    /// The parts of this piece that fall into one entry of `level` each.
-    fn by_entry(self, level: u32) -> impl Iterator<Item = Piece> {
-        let mut rest = self;
-        core::iter::from_fn(move || {
-            if rest.size == 0 {
-                return None;
-            }
-            let room = span(level) - (rest.input & (span(level) - 1));
-            let size = room.min(rest.size);
-            let part = Piece {
-                input: rest.input,
-                size,
-            };
-            rest = Piece {
-                input: rest.input + size,
-                size: rest.size - size,
-            };
-            Some(part)
-        })
+/// What makes a descriptor of `level` that of a valid block or page.
+const fn leaf_bits(level: u32) -> u64 {
+    if level == geometry::LAST {
+        VALID | TABLE_OR_PAGE
+    } else {
+        VALID
     }
 }
 
-/// What all addresses of one call are mapped to.
-struct Leaf<F: Format> {
-    /// Output minus input, modulo 2^64.
-    shift: u64,
-    attributes: F::Attributes,
+/// The descriptor that leads to a table. No attributes: those of the last level decide (D8.3.1).
+const fn table_descriptor(table: Mfn) -> u64 {
+    (table.get() << xen_types::PAGE_SHIFT) & OUTPUT | VALID | TABLE_OR_PAGE
 }
 
-impl<F: Format> Leaf<F> {
-    /// The descriptor that maps the entry at `input` of `level`, if one descriptor can.
-    fn descriptor(&self, part: Piece, level: u32) -> Option<u64> {
-        let output = part.input.wrapping_add(self.shift);
-        let blocks = level >= 1;
-        if !blocks || part.size != span(level) || !output.is_multiple_of(span(level)) {
-            return None;
-        }
-        let kind = if level == LEVELS - 1 {
-            TABLE_OR_PAGE
-        } else {
-            0
-        };
-        Some(output | F::encode(self.attributes) | kind | VALID)
+/// A table that a descriptor can lead to: below 48 bits.
+fn allocate_table(memory: &mut impl TableMemory) -> Result<Mfn, OutOfTables> {
+    let table = memory.allocate()?;
+    if table.address().is_none_or(|address| address.get() >= LIMIT) {
+        memory.free(table);
+        return Err(OutOfTables);
     }
-
-    /// Whether a block or page at `part` already says what this call would.
-    fn agrees(&self, descriptor: u64, part: Piece, level: u32) -> bool {
-        let offset = part.input & (span(level) - 1);
-        let leads_to = (descriptor & OUTPUT) + offset;
-        leads_to == part.input.wrapping_add(self.shift)
-            && F::decode(descriptor) == Some(self.attributes)
-    }
-
-    fn find_conflict(
-        &self,
-        memory: &impl TableMemory,
-        table: Mfn,
-        level: u32,
-        piece: Piece,
-    ) -> Result<(), MapError> {
-        for part in piece.by_entry(level) {
-            let descriptor = memory.read(table, index(part.input, level));
-            if descriptor & VALID == 0 {
-                continue;
-            }
-            if is_table(descriptor, level) {
-                self.find_conflict(memory, next_table(descriptor), level + 1, part)?;
-            } else if !self.agrees(descriptor, part, level) {
-                return Err(MapError::Conflict(part.input));
-            }
-        }
-        Ok(())
-    }
-
-    fn fill(
-        &self,
-        memory: &mut impl TableMemory,
-        table: Mfn,
-        level: u32,
-        piece: Piece,
-    ) -> Result<(), MapError> {
-        for part in piece.by_entry(level) {
-            let slot = index(part.input, level);
-            let present = memory.read(table, slot);
-            if is_table(present, level) {
-                self.fill(memory, next_table(present), level + 1, part)?;
-            } else if present & VALID != 0 {
-                // The conflict check has seen that it says the same.
-            } else if let Some(descriptor) = self.descriptor(part, level) {
-                memory.write(table, slot, descriptor);
-            } else {
-                let next = memory.allocate()?;
-                self.fill(memory, next, level + 1, part)?;
-                memory.write(table, slot, field(next) | VALID | TABLE_OR_PAGE);
-            }
-        }
-        Ok(())
-    }
+    Ok(table)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! The files that tests boot, named by the environment.
+
+use std::env;
+use std::path::PathBuf;
+
+/// The files that tests boot.
+#[derive(Clone, Debug)]
+pub struct Artifacts {
+    /// The image: `XEN_RS_IMAGE`.
+    pub image: PathBuf,
+    /// Debian's Linux 6.1 for arm64: `XEN_RS_KERNEL`.
+    pub kernel: Option<PathBuf>,
+    /// The device trees of that kernel's package: `XEN_RS_DTB_DIR`.
+    pub device_trees: Option<PathBuf>,
+    /// U-Boot for QEMU's virt board: `XEN_RS_UBOOT`.
+    pub u_boot: Option<PathBuf>,
+    /// Where logs go: `XEN_RS_LOG_DIR`.
+    pub logs: PathBuf,
+}
+
+impl Artifacts {
+    /// What the environment names; none if there is no image.
+    #[must_use]
+    pub fn from_env() -> Option<Self> {
+        let file = |name| env::var_os(name).map(PathBuf::from);
+        Some(Self {
+            image: file("XEN_RS_IMAGE")?,
+            kernel: file("XEN_RS_KERNEL"),
+            device_trees: file("XEN_RS_DTB_DIR"),
+            u_boot: file("XEN_RS_UBOOT"),
+            logs: file("XEN_RS_LOG_DIR").unwrap_or_else(|| env::temp_dir().join("xen-rs-logs")),
+        })
+    }
+}

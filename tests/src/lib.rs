@@ -1,0 +1,9 @@
+//! What the tests that boot the image in QEMU have in common.
+//!
+//! `cargo xtask test` gives them the image and Debian's packages through the environment; without
+//! it they are skipped and say so.
+
+pub mod artifacts;
+pub mod case;
+pub mod dtb;
+pub mod stub;

@@ -1,0 +1,156 @@
+//! The steps of `cargo xtask test`.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use super::tally::Tally;
+use super::unsafe_code;
+use crate::context::Context;
+use crate::image::{self, Image};
+use crate::setup::Toolchain;
+use crate::{debian, doc, process};
+
+/// Tests that boot the image have names that start with this; the host tests leave them out.
+const QEMU_TESTS: &str = "in-qemu::";
+/// QEMU tests that run at the same time.
+const QEMU_JOBS: &str = "2";
+
+/// What Debian's arm64 packages bring for the tests.
+pub struct Packages {
+    kernel: std::path::PathBuf,
+    device_trees: std::path::PathBuf,
+    u_boot: std::path::PathBuf,
+}
+
+impl Packages {
+    /// Finds them in the cache, or fetches them.
+    pub fn prepare(context: &Context) -> Result<Self> {
+        let kernel = debian::unpacked(context, &debian::KERNEL_6_1)?;
+        let u_boot = debian::unpacked(context, &debian::U_BOOT)?;
+        Ok(Self {
+            kernel: debian::kernel_image(&kernel)?,
+            device_trees: debian::device_trees(&kernel)?,
+            u_boot: debian::u_boot_firmware(&u_boot)?,
+        })
+    }
+
+    /// Tells a test run where they are.
+    fn show(&self, cargo: &mut Command) {
+        cargo
+            .env("XEN_RS_KERNEL", &self.kernel)
+            .env("XEN_RS_DTB_DIR", &self.device_trees)
+            .env("XEN_RS_UBOOT", &self.u_boot);
+    }
+}
+
+pub fn formatting(context: &Context) -> Result<()> {
+    process::run(
+        context,
+        context.host_cargo().args(["fmt", "--all", "--check"]),
+    )
+}
+
+pub fn clippy_host(context: &Context) -> Result<()> {
+    let mut cargo = context.host_cargo();
+    cargo.args([
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--exclude",
+        "xen-rs",
+        "--all-targets",
+    ]);
+    process::run(context, cargo.args(["--", "--deny", "warnings"]))
+}
+
+pub fn clippy_image(context: &Context, toolchain: &Toolchain) -> Result<()> {
+    let mut cargo = toolchain.cargo(context, "clippy");
+    process::run(context, cargo.args(["--quiet", "--", "--deny", "warnings"]))
+}
+
+pub fn rustdoc(context: &Context, toolchain: &Toolchain) -> Result<()> {
+    doc::host(context)?;
+    let mut cargo = toolchain.cargo(context, "doc");
+    cargo.args(["--quiet", "--no-deps", "--document-private-items"]);
+    process::run(context, cargo.env("RUSTDOCFLAGS", "-Dwarnings"))
+}
+
+pub fn unsafe_code(context: &Context) -> Result<()> {
+    unsafe_code::check(context)
+}
+
+/// The tests of the host crates, their examples in the documentation among them.
+pub fn host(
+    context: &Context,
+    packages: &Packages,
+    filter: Option<&str>,
+    tally: &mut Tally,
+) -> Result<()> {
+    let mut cargo = context.host_cargo();
+    cargo.args([
+        "test",
+        "--quiet",
+        "--workspace",
+        "--exclude",
+        "xen-rs",
+        "--no-fail-fast",
+    ]);
+    cargo.args(["--", "--skip", QEMU_TESTS]).args(filter);
+    packages.show(&mut cargo);
+    tests(context, &mut cargo, tally)
+}
+
+pub fn build(context: &Context, toolchain: &Toolchain) -> Result<Image> {
+    image::build(context, toolchain, None)
+}
+
+/// The image in QEMU.
+pub fn qemu(
+    context: &Context,
+    packages: &Packages,
+    image: &Image,
+    filter: Option<&str>,
+    tally: &mut Tally,
+) -> Result<()> {
+    let mut cargo = context.host_cargo();
+    cargo.args([
+        "test",
+        "--quiet",
+        "--package",
+        "tests",
+        "--test",
+        "boot",
+        "--",
+    ]);
+    cargo.args(["--test-threads", QEMU_JOBS]).args(filter);
+    cargo
+        .env("XEN_RS_IMAGE", &image.file)
+        .env("XEN_RS_LOG_DIR", context.target.join("qemu-logs"));
+    packages.show(&mut cargo);
+    tests(context, &mut cargo, tally)
+}
+
+/// Runs tests and counts them.
+fn tests(context: &Context, command: &mut Command, tally: &mut Tally) -> Result<()> {
+    let mut own = Tally::default();
+    let success = process::watch(context, command, |line| {
+        own.read(line);
+        !is_about_nothing(line)
+    })?;
+    if !success && own.failed == 0 {
+        own.failed = 1;
+    }
+    *tally += own;
+    if own.failed > 0 {
+        bail!("{} of the tests failed", own.failed);
+    }
+    Ok(())
+}
+
+/// What a runner prints of a crate that has no tests.
+fn is_about_nothing(line: &str) -> bool {
+    line.is_empty()
+        || line == "running 0 tests"
+        || line.starts_with("test result: ok. 0 passed; 0 failed; 0 ignored")
+}
