@@ -8,6 +8,9 @@
 
 #![no_std]
 #![no_main]
+// Each error is made at most once in a boot, printed and followed by a stop, and there may be no
+// heap to box it on.
+#![allow(clippy::result_large_err, clippy::large_enum_variant)]
 
 extern crate alloc;
 

@@ -33,7 +33,7 @@ pub extern "C" fn complain(level: u64, tree: u64) -> ! {
 
 /// The console that the tree names, or the one that the build wrote into the image.
 fn console_of(tree: Hpa) -> Option<uart::Driver> {
-    from_tree(tree).or_else(|| uart::fallback_without_mmu())
+    from_tree(tree).or_else(uart::fallback_without_mmu)
 }
 
 fn from_tree(tree: Hpa) -> Option<uart::Driver> {

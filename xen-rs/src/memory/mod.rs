@@ -19,6 +19,7 @@ use xen_types::{Hpa, HpaRange, PAGE_SIZE};
 use self::space::MapError;
 use crate::arch::cache;
 use crate::arch::features::Features;
+use crate::image;
 
 /// Bytes set aside for the tables that map RAM: one 2 MiB block, of which the rest is free again.
 const TABLE_AREA: u64 = 2 << 20;
@@ -88,9 +89,12 @@ pub fn init(info: &BootInfo<'_>, own: &[HpaRange]) -> Result<(), MemoryError> {
     // What the tables do not need of their area is free too; further tables come from the heap of
     // frames.
     let rest = space::end_table_area();
-    free += rest.map_or(0, HpaRange::size);
-    rest.map(frames::add);
-    report(&banks, free, &tables, own, area);
+    if let Some(rest) = rest {
+        free += rest.size();
+        frames::add(rest);
+    }
+    let in_tables = area.size() - rest.map_or(0, HpaRange::size);
+    remember(&banks, &tables, free, in_tables);
     Ok(())
 }
 
@@ -145,11 +149,11 @@ fn frame_tables(
     Ok(tables)
 }
 
-fn report(banks: &[HpaRange], free: u64, tables: &[HpaRange], own: &[HpaRange], area: HpaRange) {
+/// Logs what there is, and keeps the figures for [`usage`].
+fn remember(banks: &[HpaRange], tables: &[HpaRange], free: u64, in_tables: u64) {
     let sum = |ranges: &[HpaRange]| ranges.iter().map(|range| range.size()).sum::<u64>();
-    let image = own.first().map_or(0, |image| image.size());
-    let in_area = area.size() - space::table_area_left();
-    AT_START.call_once(|| (free, image + sum(tables) + in_area));
+    let used = image::range().size() + sum(tables) + in_tables;
+    AT_START.call_once(|| (free, used));
     info!(
         "memory: {} MiB in {} bank(s), {} MiB free, frame table {} KiB",
         sum(banks) >> 20,

@@ -94,14 +94,6 @@ pub fn use_table_area(area: HpaRange) -> Result<(), MapError> {
     })
 }
 
-/// Bytes of the table area that are not used.
-pub fn table_area_left() -> u64 {
-    SPACE
-        .lock()
-        .as_ref()
-        .map_or(0, |space| space.tables.area_left())
-}
-
 /// Takes further tables from the frame allocator; returns what is left of the area.
 pub fn end_table_area() -> Option<HpaRange> {
     SPACE

@@ -54,14 +54,6 @@ impl Tables {
         self.source = Source::Area(Some(area));
     }
 
-    /// Bytes of the area that no table uses.
-    pub fn area_left(&self) -> u64 {
-        match self.source {
-            Source::Area(rest) => rest.map_or(0, HpaRange::size),
-            Source::Image(_) | Source::Frames => 0,
-        }
-    }
-
     /// Takes tables from the frame allocator from now on; returns what is left of the area.
     pub fn use_frames(&mut self) -> Option<HpaRange> {
         match core::mem::replace(&mut self.source, Source::Frames) {
