@@ -152,7 +152,7 @@ fn second_half() -> Result<Infallible, BootError> {
     gic::init(&host.gic, host.timer.hyp)?;
     let up = smp::start_all(&host.cpus, host.timer.hyp);
     selftest::interrupts_of(&up);
-    selftest::provoke(found.selftest);
+    selftest::perform(found.selftest);
     announce_ready(up.len(), host.cpus.len());
     warn!("no Dom0 is started: this version ends here");
     smp::idle()

@@ -14,7 +14,7 @@ use crate::{boot, wrong_level};
 
 /// EL1 is AArch64, and physical interrupts and errors are taken to EL2 (`HCR_EL2`, D24.2.53):
 /// RW, AMO, IMO, FMO. E2H and TGE clear: no host extensions.
-const HCR: u64 = 1 << 31 | 1 << 5 | 1 << 4 | 1 << 3;
+pub const HCR: u64 = 1 << 31 | 1 << 5 | 1 << 4 | 1 << 3;
 /// Bits of `SCTLR_EL2` that are one where no feature uses them (D24.2.176).
 const SCTLR_RES1: u64 = 0x30c5_0830;
 /// MMU, data and instruction caches, stack alignment check, writable implies execute-never.

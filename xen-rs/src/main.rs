@@ -17,6 +17,7 @@ extern crate alloc;
 mod arch;
 mod boot;
 mod console;
+mod domain;
 mod entry;
 mod gic;
 mod image;

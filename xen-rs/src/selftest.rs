@@ -1,7 +1,8 @@
 //! Tests of the machine at boot, and faults on request.
 //!
 //! The first is always run: each CPU must take an interrupt from another CPU and one from its own
-//! timer. The second, `selftest=`, ends in the report that it is there to show.
+//! timer. The second, `selftest=`, ends in the report that it is there to show, or shows that a
+//! guest can run.
 
 use core::sync::atomic::Ordering;
 
@@ -10,6 +11,7 @@ use xen_core::cmdline::SelfTest;
 
 use crate::arch::percpu::PerCpu;
 use crate::arch::{interrupts, time};
+use crate::domain::trial;
 use crate::{gic, image};
 
 const PATIENCE_MICROSECONDS: u64 = 2_000_000;
@@ -34,10 +36,11 @@ pub fn interrupts_of(cpus: &[&'static PerCpu]) {
     info!("selftest: sgi and tick on {passed} of {} CPUs", cpus.len());
 }
 
-/// Runs into the fault that was asked for.
-pub fn provoke(fault: SelfTest) {
-    match fault {
+/// Does what was asked for; but for a guest's trial that ends in a fault.
+pub fn perform(test: SelfTest) {
+    match test {
         SelfTest::None => (),
+        SelfTest::Guest => trial::run(),
         SelfTest::Panic => panic!("asked for by selftest=panic"),
         SelfTest::DataAbort => write_to_guard_page(),
         SelfTest::Undefined => undefined(),

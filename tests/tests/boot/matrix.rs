@@ -1,14 +1,17 @@
 //! Interrupt controllers, numbers of CPUs, sizes of RAM, and CPU models.
 
-use tests::case::expect_ready;
-use xtask::qemu::{GicVersion, Machine, Memory};
+use anyhow::Result;
+use tests::case::{Case, expect_ready};
+use xtask::qemu::{GicVersion, Machine, Memory, Session};
 
 use super::Test;
 
 const MEMORY: [Memory; 3] = [Memory::mib(512), Memory::gib(4), Memory::gib(8)];
 
-/// CPU models besides the Cortex-A72 of the other tests.
-const MODELS: [(&str, GicVersion); 5] = [
+/// CPU models. Each also enters a guest.
+const MODELS: [(&str, GicVersion); 7] = [
+    ("cortex-a72", GicVersion::V2),
+    ("cortex-a72", GicVersion::V3),
     ("cortex-a53", GicVersion::V3),
     ("cortex-a57", GicVersion::V3),
     ("neoverse-n1", GicVersion::V3),
@@ -34,14 +37,22 @@ pub fn tests() -> Vec<Test> {
         }
     }
     for (model, gic) in MODELS {
-        tests.push(boots(format!("model::{model}-gicv{gic}"), move |machine| {
-            Machine {
-                gic,
-                cpus: 2,
-                memory: Memory::gib(1),
-                cpu: model.to_string(),
-                ..machine
-            }
+        let name = format!("model::{model}-gicv{gic}");
+        tests.push(Test::new(name, move |case| {
+            let session = boot(
+                case,
+                &Machine {
+                    gic,
+                    cpus: 2,
+                    memory: Memory::gib(1),
+                    cpu: model.to_string(),
+                    append: Some("selftest=guest".into()),
+                    ..case.virt()
+                },
+            )?;
+            session
+                .saw("selftest: guest: hypercall, traps and stage 2 work")
+                .map(drop)
         }));
     }
     // CPU 16 and later have another affinity level 1: they are another cluster.
@@ -50,7 +61,28 @@ pub fn tests() -> Vec<Test> {
         memory: Memory::gib(1),
         ..machine
     }));
+    // More CPUs than QEMU has redistributors for in one place.
+    tests.push(Test::new("cluster::130cpu", |case| {
+        let session = boot(
+            case,
+            &Machine {
+                cpus: 130,
+                memory: Memory::gib(1),
+                ..case.virt()
+            },
+        )?;
+        session
+            .saw("gic: GICv3, .* 130 redistributors in 2 region")
+            .map(drop)
+    }));
     tests
+}
+
+/// Boots `machine`, which comes up with all that it has.
+fn boot(case: &Case, machine: &Machine) -> Result<Session> {
+    let mut session = case.boot(machine)?;
+    expect_ready(&mut session, machine, machine.board.load_address())?;
+    Ok(session)
 }
 
 /// The machine comes up with all that it has.
@@ -58,9 +90,5 @@ fn boots(
     name: impl Into<String>,
     change: impl FnOnce(Machine) -> Machine + Send + 'static,
 ) -> Test {
-    Test::new(name, |case| {
-        let machine = change(case.virt());
-        let mut session = case.boot(&machine)?;
-        expect_ready(&mut session, &machine, machine.board.load_address())
-    })
+    Test::new(name, |case| boot(case, &change(case.virt())).map(drop))
 }

@@ -5,12 +5,20 @@ use super::sysreg::read_sysreg;
 
 /// Writes the bytes of `value` back to the point of coherency, for a CPU that has its MMU off.
 pub fn clean_to_memory<T>(value: &T) {
+    clean(core::ptr::from_ref(value) as usize, size_of_val(value));
+}
+
+/// Writes `bytes` back to the point of coherency, for a guest that has its caches off.
+pub fn clean_slice_to_memory(bytes: &[u8]) {
+    clean(bytes.as_ptr() as usize, bytes.len());
+}
+
+fn clean(start: usize, size: usize) {
     let line = 4 << ((read_sysreg!("ctr_el0") >> 16) & 0xf);
-    let start = core::ptr::from_ref(value) as usize;
-    let end = start + size_of_val(value);
+    let end = start + size;
     for address in (start & !(line - 1)..end).step_by(line) {
         // SAFETY: cleaning writes back what is in the cache; contents do not change, and the
-        // address is that of a live reference.
+        // callers' addresses are those of live references.
         unsafe {
             core::arch::asm!("dc cvac, {}", in(reg) address, options(nostack, preserves_flags));
         }

@@ -10,16 +10,27 @@
 .endm
 
 // A vector of EL2 itself. Every stack lies so that bit 16 of its addresses is set and clear below
-// it: seen without a free register, an overflow is caught before it is written to.
+// it: seen without a free register, a stack that has no room left for a handler is caught before it
+// is written to.
 .macro checked_vector number
     .balign 128
+    sub     sp, sp, #{reserve}
     sub     sp, sp, #{frame}
     add     sp, sp, x0
     sub     x0, sp, x0                  // x0 = the new stack pointer, sp = that + old x0
     tbz     x0, #16, stack_overflow
     sub     x0, sp, x0                  // x0 as it was
     sub     sp, sp, x0                  // sp = the new stack pointer
+    add     sp, sp, #{reserve}
     save    \number
+.endm
+
+// A vector of a guest: the context is below the two registers saved here (switch.S).
+.macro guest_vector number
+    .balign 128
+    stp     x0, x1, [sp, #-16]!
+    mov     x1, #\number
+    b       guest_exit
 .endm
 
 .macro vector number
@@ -42,15 +53,16 @@ exception_vectors:
     checked_vector {irq}
     checked_vector {fiq}
     checked_vector {serror}
-    // Lower level, AArch64, then AArch32: nothing runs there yet.
-    vector  {unexpected}
-    vector  {unexpected}
-    vector  {unexpected}
-    vector  {unexpected}
-    vector  {unexpected}
-    vector  {unexpected}
-    vector  {unexpected}
-    vector  {unexpected}
+    // Lower level, AArch64.
+    guest_vector {sync}
+    guest_vector {irq}
+    guest_vector {fiq}
+    guest_vector {serror}
+    // Lower level, AArch32.
+    guest_vector {sync}
+    guest_vector {irq}
+    guest_vector {fiq}
+    guest_vector {serror}
 
 // There is no way back from here, so the guest's thread registers serve as scratch space.
 stack_overflow:

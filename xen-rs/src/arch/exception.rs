@@ -35,21 +35,25 @@ pub struct Frame {
 const FRAME_SIZE: usize = size_of::<Frame>();
 const _: () = assert!(FRAME_SIZE.is_multiple_of(16));
 
+/// What a handler, or a report, may need of the stack that it interrupts.
+const RESERVE: usize = 0x2000;
+
 /// Vector numbers that `exception.S` puts into a frame.
 mod vector {
     pub const SYNC: u64 = 0;
     pub const IRQ: u64 = 1;
     pub const FIQ: u64 = 2;
     pub const SERROR: u64 = 3;
-    /// Any vector of the current level that found the stack overflown.
+    /// Any vector of the current level that found no room on the stack.
     pub const OVERFLOW: u64 = 4;
-    /// A vector that cannot be taken as this hypervisor runs: EL2 with SP_EL0, or a lower level.
+    /// A vector that cannot be taken as this hypervisor runs: EL2 with SP_EL0.
     pub const UNEXPECTED: u64 = 5;
 }
 
 global_asm!(
     include_str!("exception.S"),
     frame = const FRAME_SIZE,
+    reserve = const RESERVE,
     frame_elr = const offset_of!(Frame, elr),
     frame_esr = const offset_of!(Frame, esr),
     frame_hpfar = const offset_of!(Frame, hpfar),
@@ -86,7 +90,7 @@ extern "C" fn handle(frame: &mut Frame) {
         }
         vector::SERROR => report::stop(Cause::SystemError(frame)),
         vector::OVERFLOW => {
-            frame.sp = read_sysreg!("tpidrro_el0");
+            frame.sp = read_sysreg!("tpidrro_el0") + (FRAME_SIZE + RESERVE) as u64;
             report::stop(Cause::StackOverflow(frame));
         }
         vector::FIQ => report::stop(Cause::Unexpected(frame, "FIQ")),

@@ -3,7 +3,7 @@
 use log::warn;
 use spin::Once;
 use xen_abi::DomId;
-use xen_core::memory::buddy::{Buddy, MAX_ORDER, OutOfMemory};
+use xen_core::memory::buddy::{Block, Buddy, FreeError, MAX_ORDER, OutOfMemory};
 use xen_core::memory::frame::{BankError, FrameInfo, FrameTable, FrameType};
 use xen_types::{HpaRange, Mfn, PAGE_SIZE};
 
@@ -70,6 +70,27 @@ pub fn allocate_for_hypervisor(size: usize) -> Result<HpaRange, OutOfFrames> {
         return Err(OutOfFrames::TooLarge(size));
     }
     allocate(order as u8, FrameType::Hypervisor)
+}
+
+/// Gives back what [`allocate_for_hypervisor`] gave.
+pub fn free_for_hypervisor(range: HpaRange) {
+    let order = (range.size() / PAGE_SIZE).ilog2() as u8;
+    let block = Block::new(range.start().frame(), order);
+    if let Some(Err(error)) = block.map(free_block) {
+        warn!("memory: {error}");
+    }
+}
+
+/// Gives back a frame of a page table.
+pub fn free_table(table: Mfn) -> Result<(), FreeError> {
+    Block::new(table, 0).map_or(Ok(()), free_block)
+}
+
+fn free_block(block: Block) -> Result<(), FreeError> {
+    BUDDY
+        .lock()
+        .as_mut()
+        .map_or(Ok(()), |buddy| buddy.free(block))
 }
 
 /// A frame for a page table.

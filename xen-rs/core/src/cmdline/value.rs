@@ -2,11 +2,13 @@
 
 use crate::log::Thresholds;
 
-/// A fault to run into once all CPUs are up, to see its report.
+/// What to try once all CPUs are up: a guest, or a fault to see its report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SelfTest {
     /// None.
     None,
+    /// A guest of a few instructions.
+    Guest,
     /// A broken invariant.
     Panic,
     /// A write to memory that is not mapped.
@@ -55,12 +57,13 @@ pub(super) fn boolean(value: &str) -> Result<bool, &'static str> {
 pub(super) fn selftest(value: &str) -> Result<SelfTest, &'static str> {
     match value {
         "none" => Ok(SelfTest::None),
+        "guest" => Ok(SelfTest::Guest),
         "panic" => Ok(SelfTest::Panic),
         "data-abort" => Ok(SelfTest::DataAbort),
         "undefined" => Ok(SelfTest::Undefined),
         "stack-overflow" => Ok(SelfTest::StackOverflow),
         "execute-data" => Ok(SelfTest::ExecuteData),
-        _ => Err("use none, panic, data-abort, undefined, stack-overflow or execute-data"),
+        _ => Err("use none, guest, panic, data-abort, undefined, stack-overflow or execute-data"),
     }
 }
 

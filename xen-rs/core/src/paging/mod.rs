@@ -12,6 +12,7 @@ mod change;
 mod geometry;
 mod map;
 pub mod stage1;
+pub mod stage2;
 
 use core::marker::PhantomData;
 

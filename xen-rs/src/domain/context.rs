@@ -1,0 +1,102 @@
+//! The registers of a vCPU and the switch into and out of it.
+
+use core::arch::global_asm;
+use core::mem::offset_of;
+
+use xen_core::syndrome::Syndrome;
+
+/// The registers of a guest that the hypervisor would overwrite, and what its last exit left.
+#[repr(C)]
+#[derive(Default)]
+pub struct Context {
+    /// General-purpose registers 0 to 30.
+    x: [u64; 31],
+    /// Where the guest goes on.
+    elr: u64,
+    /// Its processor state.
+    spsr: u64,
+    /// Syndrome of the exit.
+    esr: u64,
+    /// Virtual address of an abort.
+    far: u64,
+    /// Intermediate physical address of an abort.
+    hpfar: u64,
+}
+
+global_asm!(
+    include_str!("switch.S"),
+    elr = const offset_of!(Context, elr),
+    esr = const offset_of!(Context, esr),
+    hpfar = const offset_of!(Context, hpfar),
+);
+
+unsafe extern "C" {
+    fn enter_guest(context: *mut Context) -> u64;
+}
+
+/// Why a guest came back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Exit {
+    /// It did what only the hypervisor can do: the syndrome says what.
+    Synchronous,
+    /// An interrupt for the hypervisor.
+    Irq,
+    /// An FIQ, which nobody is set up for.
+    Fiq,
+    /// An asynchronous error while it ran.
+    SystemError,
+}
+
+impl Context {
+    /// A vCPU whose first instruction is at `entry`, in processor state `spsr`; other registers are
+    /// zero.
+    pub fn at(entry: u64, spsr: u64) -> Self {
+        Self {
+            elr: entry,
+            spsr,
+            ..Self::default()
+        }
+    }
+
+    /// Runs the guest until it exits. Interrupts of this CPU are masked before and after.
+    pub fn run(&mut self) -> Exit {
+        // SAFETY: the context is exclusively ours, laid out as switch.S expects. What the guest can
+        // reach is decided by its stage 2 and by the traps of HCR_EL2, which are set up before a
+        // vCPU is first run; the switch keeps every register that Rust relies on.
+        match unsafe { enter_guest(self) } {
+            0 => Exit::Synchronous,
+            1 => Exit::Irq,
+            2 => Exit::Fiq,
+            _ => Exit::SystemError,
+        }
+    }
+
+    /// The syndrome of the last exit.
+    pub fn syndrome(&self) -> Syndrome {
+        Syndrome::new(self.esr)
+    }
+
+    /// The intermediate physical address of an abort: the page from HPFAR_EL2 and the offset from
+    /// FAR_EL2 (Arm ARM D24.2.68).
+    pub fn fault_address(&self) -> u64 {
+        (self.hpfar & 0x0000_0fff_ffff_fff0) << 8 | self.far & 0xfff
+    }
+
+    /// Goes on behind the instruction that trapped.
+    pub fn skip_instruction(&mut self) {
+        let length = if self.esr & 1 << 25 != 0 { 4 } else { 2 };
+        self.elr = self.elr.wrapping_add(length);
+    }
+
+    /// Register number `number` as an instruction names it: 31 is zero.
+    pub fn register(&self, number: u8) -> u64 {
+        self.x.get(usize::from(number)).copied().unwrap_or(0)
+    }
+
+    /// Writes a register; number 31 swallows it.
+    pub fn set_register(&mut self, number: u8, value: u64) {
+        if let Some(register) = self.x.get_mut(usize::from(number)) {
+            *register = value;
+        }
+    }
+}
