@@ -22,6 +22,9 @@ const EXECUTE_NEVER: u64 = 1 << 54;
 /// The bits that tell attributes apart.
 const MASK: u64 = EXECUTE_NEVER | READ | WRITE | 0b1111 << 2;
 
+/// Input address bits that one table of level 1 translates.
+const ONE_TABLE_BITS: u32 = 39;
+
 /// What a mapping of a guest can be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Attributes {
@@ -91,12 +94,10 @@ impl Geometry {
 
     /// Bits of an input address.
     pub const fn input_bits(self) -> u32 {
-        if self.starts_at_level_0() {
-            self.physical_bits
-        } else if self.physical_bits < 39 {
+        if self.starts_at_level_0() || self.physical_bits < ONE_TABLE_BITS {
             self.physical_bits
         } else {
-            39
+            ONE_TABLE_BITS
         }
     }
 
