@@ -46,6 +46,7 @@ pub use dtb::Dtb;
 pub use error::TreeError;
 pub use host::{Conduit, Cpu, EnableMethod, Gic, GicV2, GicV3, Host, Its, Psci, Timer, V2mFrame};
 pub use host_tree::HostTree;
+pub use nearest::distance;
 pub use node::{Node, Status};
 pub use property::Property;
 pub use text::Text;

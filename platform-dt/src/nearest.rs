@@ -48,8 +48,8 @@ impl fmt::Display for Suggestions {
 }
 
 /// How many letters must be inserted, removed or replaced to make `b` of `a` (the distance of
-/// Levenshtein); `None` where one of them is too long to compare.
-fn distance(a: &str, b: &str) -> Option<usize> {
+/// Levenshtein); `None` where one of them has more than 40 bytes and is not compared.
+pub fn distance(a: &str, b: &str) -> Option<usize> {
     if a.len() > MAX_LENGTH || b.len() > MAX_LENGTH {
         return None;
     }

@@ -14,13 +14,13 @@ use xen_types::Hpa;
 
 use crate::arch::features::Features;
 use crate::arch::percpu::{self, CpuId};
-use crate::arch::{firmware, report, time};
+use crate::arch::{firmware, time};
 use crate::gic::GicError;
 use crate::memory::space::{self, MapError};
 use crate::memory::stack::{self, StackError};
 use crate::memory::tree::{self, TreeAccessError};
 use crate::memory::{self, MemoryError};
-use crate::{console, entry, gic, image, selftest, smp};
+use crate::{console, entry, gic, image, report, selftest, smp};
 
 /// Why the hypervisor does not start. One line each.
 #[derive(Debug, thiserror::Error)]

@@ -23,6 +23,7 @@ mod gic;
 mod image;
 mod lock;
 mod memory;
+mod report;
 mod selftest;
 mod smp;
 mod wrong_level;

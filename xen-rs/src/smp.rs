@@ -173,7 +173,7 @@ pub extern "C" fn secondary(cpu: &'static PerCpu) -> ! {
     barrier::dsb_ish();
     barrier::sev();
     if !ready || !in_time {
-        crate::arch::report::halt();
+        crate::report::halt();
     }
     idle()
 }

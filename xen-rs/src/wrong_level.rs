@@ -6,9 +6,9 @@
 use platform_dt::{ConsoleChoice, Dtb};
 use xen_types::Hpa;
 
-use crate::arch::report;
 use crate::console::{self, uart};
 use crate::memory::tree;
+use crate::report;
 
 /// Says at which level the image was entered and where it belongs.
 pub extern "C" fn complain(level: u64, tree: u64) -> ! {

@@ -7,9 +7,9 @@ use xen_core::syndrome::Syndrome;
 
 use super::percpu::PerCpu;
 use super::probe;
-use super::report::{self, Cause};
 use super::sysreg::read_sysreg;
 use crate::gic;
+use crate::report::{self, Cause};
 
 /// The registers at the moment of an exception, as `exception.S` stores them.
 #[repr(C)]

@@ -9,6 +9,5 @@ pub mod firmware;
 pub mod interrupts;
 pub mod percpu;
 pub mod probe;
-pub mod report;
 pub mod sysreg;
 pub mod time;

@@ -1,13 +1,11 @@
 //! The memory of stage 2 tables: frames from the allocator, which go back to it.
 
-use core::ptr;
-
 use log::warn;
-use xen_core::paging::{ENTRIES, OutOfTables, TableMemory};
-use xen_types::{HpaRange, Mfn, PAGE_SIZE};
+use xen_core::paging::{OutOfTables, TableMemory};
+use xen_types::Mfn;
 
-use crate::arch::{barrier, cache};
-use crate::memory::{frames, ram};
+use crate::arch::barrier;
+use crate::memory::{frames, tables};
 
 /// Tables for stage 2.
 pub struct Stage2Tables;
@@ -19,19 +17,11 @@ pub fn free(table: Mfn) {
     }
 }
 
-fn entry(table: Mfn, index: usize) -> *mut u64 {
-    assert!(index < ENTRIES);
-    let base = table.address().expect("tables lie in RAM").get() as *mut u64;
-    base.wrapping_add(index)
-}
-
 impl TableMemory for Stage2Tables {
     fn allocate(&mut self) -> Result<Mfn, OutOfTables> {
         let frame = frames::allocate_table().map_err(|_| OutOfTables)?;
-        let start = frame.address().ok_or(OutOfTables)?;
-        let range = HpaRange::new(start, PAGE_SIZE).ok_or(OutOfTables)?;
         // SAFETY: the allocator has just given this frame to this table alone.
-        cache::zero_pages(unsafe { ram::exclusive(range) });
+        unsafe { tables::clear(frame) }?;
         Ok(frame)
     }
 
@@ -40,17 +30,13 @@ impl TableMemory for Stage2Tables {
     }
 
     fn read(&self, table: Mfn, index: usize) -> u64 {
-        // SAFETY: tables come from `allocate`: mapped RAM, and the entry lies in the table. The
-        // hardware may read at the same time, hence volatile.
-        unsafe { ptr::read_volatile(entry(table, index)) }
+        // SAFETY: tables come from `allocate`.
+        unsafe { tables::read(table, index) }
     }
 
     fn write(&mut self, table: Mfn, index: usize, descriptor: u64) {
         // SAFETY: as for reading; the owner of the space is its only writer.
-        unsafe { ptr::write_volatile(entry(table, index), descriptor) };
-        // Walkers are coherent with write-back memory (VTCR_EL2.IRGN0, ORGN0): a barrier is enough.
-        barrier::dsb_ish();
-        barrier::isb();
+        unsafe { tables::write(table, index, descriptor) }
     }
 
     fn invalidate(&mut self, address: u64) {

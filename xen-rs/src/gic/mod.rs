@@ -121,7 +121,7 @@ pub fn handle_irq() {
     while let Some(interrupt) = controller.acknowledge() {
         if interrupt.id == Some(IntId::Sgi(STOP)) {
             controller.end(interrupt);
-            crate::arch::report::halt();
+            crate::report::halt();
         }
         dispatch(interrupt);
         controller.end(interrupt);

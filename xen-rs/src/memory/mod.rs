@@ -6,7 +6,7 @@ mod heap;
 pub mod ram;
 pub mod space;
 pub mod stack;
-mod tables;
+pub mod tables;
 pub mod tree;
 
 use arrayvec::ArrayVec;

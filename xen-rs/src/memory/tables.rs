@@ -85,21 +85,51 @@ impl Tables {
     }
 }
 
+/// Fills a frame that was just taken for a table with zeros.
+///
+/// # Safety
+/// The frame is mapped RAM that its taker alone uses.
+pub unsafe fn clear(table: Mfn) -> Result<(), OutOfTables> {
+    let start = table.address().ok_or(OutOfTables)?;
+    let range = HpaRange::new(start, PAGE_SIZE).ok_or(OutOfTables)?;
+    // SAFETY: the caller's promise.
+    cache::zero_pages(unsafe { ram::exclusive(range) });
+    Ok(())
+}
+
 fn entry(table: Mfn, index: usize) -> *mut u64 {
     assert!(index < ENTRIES);
     let base = table.address().expect("tables lie in RAM").get() as *mut u64;
     base.wrapping_add(index)
 }
 
+/// Reads an entry of a table.
+///
+/// # Safety
+/// The frame is a table: RAM that is mapped.
+pub unsafe fn read(table: Mfn, index: usize) -> u64 {
+    // SAFETY: the caller's promise; the entry lies in the frame and is aligned. The hardware may
+    // read at the same time, hence volatile.
+    unsafe { ptr::read_volatile(entry(table, index)) }
+}
+
+/// Writes an entry by one store that the walkers of all CPUs see before what follows (D8.2.6,
+/// D8.16): they are coherent with write-back memory, so that barriers are enough.
+///
+/// # Safety
+/// As for reading, and the caller is the table's only writer.
+pub unsafe fn write(table: Mfn, index: usize, descriptor: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { ptr::write_volatile(entry(table, index), descriptor) };
+    barrier::dsb_ish();
+    barrier::isb();
+}
+
 impl TableMemory for Tables {
     fn allocate(&mut self) -> Result<Mfn, OutOfTables> {
         let frame = self.frame()?;
-        let range = frame
-            .address()
-            .and_then(|start| HpaRange::new(start, PAGE_SIZE))
-            .ok_or(OutOfTables)?;
         // SAFETY: `frame` has just been taken for this table alone, and is mapped.
-        cache::zero_pages(unsafe { ram::exclusive(range) });
+        unsafe { clear(frame) }?;
         Ok(frame)
     }
 
@@ -108,19 +138,14 @@ impl TableMemory for Tables {
     }
 
     fn read(&self, table: Mfn, index: usize) -> u64 {
-        // SAFETY: frames of tables come from `allocate` or are the entry tables of the image:
-        // mapped, and aligned for an entry below `ENTRIES`. The walker reads them at the same time,
-        // hence volatile.
-        unsafe { ptr::read_volatile(entry(table, index)) }
+        // SAFETY: tables come from `allocate` or are the entry tables of the image.
+        unsafe { read(table, index) }
     }
 
     fn write(&mut self, table: Mfn, index: usize, descriptor: u64) {
         // SAFETY: as for reading; the lock of `space` keeps other writers out. What the descriptor
         // maps is the concern of `space`, whose functions say who may use the memory.
-        unsafe { ptr::write_volatile(entry(table, index), descriptor) };
-        // Seen by the walkers of all CPUs before what follows (D8.2.6, D8.16).
-        barrier::dsb_ish();
-        barrier::isb();
+        unsafe { write(table, index, descriptor) }
     }
 
     fn invalidate(&mut self, address: u64) {

@@ -4,9 +4,9 @@ use core::fmt::{self, Write};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use super::backtrace::{CodeAddress, callers};
-use super::exception::Frame;
-use super::{firmware, interrupts, percpu};
+use crate::arch::backtrace::{CodeAddress, callers};
+use crate::arch::exception::Frame;
+use crate::arch::{barrier, firmware, interrupts, percpu};
 use crate::{console, gic, image};
 
 /// How many of the last log lines a report repeats.
@@ -156,7 +156,7 @@ fn end() -> ! {
 pub fn halt() -> ! {
     let _masked = interrupts::mask();
     loop {
-        super::barrier::wfi();
+        barrier::wfi();
     }
 }
 
