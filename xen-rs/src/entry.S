@@ -163,8 +163,11 @@ prepare_el2:
     csel    x1, x2, x1, hi
     orr     x0, x0, x1, lsl #16         // TCR_EL2.PS
     msr     tcr_el2, x0
-    msr     cptr_el2, xzr
-    msr     mdcr_el2, xzr
+    ldr     x0, ={cptr}
+    msr     cptr_el2, x0
+    mrs     x0, mdcr_el2
+    and     x0, x0, #0x1f               // HPMN stays: it may not be 0 without FEAT_HPMN0
+    msr     mdcr_el2, x0
     address x0, exception_vectors
     msr     vbar_el2, x0
     isb

@@ -15,6 +15,9 @@ use crate::{boot, wrong_level};
 /// EL1 is AArch64, and physical interrupts and errors are taken to EL2 (`HCR_EL2`, D24.2.53):
 /// RW, AMO, IMO, FMO. E2H and TGE clear: no host extensions.
 pub const HCR: u64 = 1 << 31 | 1 << 5 | 1 << 4 | 1 << 3;
+/// `CPTR_EL2` (D24.2.33): RES1 bits, of which TZ traps SVE, which nothing here saves; floating point
+/// is not trapped.
+const CPTR: u64 = 0x33ff;
 /// Bits of `SCTLR_EL2` that are one where no feature uses them (D24.2.176).
 const SCTLR_RES1: u64 = 0x30c5_0830;
 /// MMU, data and instruction caches, stack alignment check, writable implies execute-never.
@@ -31,6 +34,7 @@ global_asm!(
     record_stack = const offset_of!(BootRecord, stack),
     record_cpu = const offset_of!(BootRecord, cpu),
     hcr = const HCR,
+    cptr = const CPTR,
     sctlr_off = const SCTLR_RES1,
     sctlr_on = const SCTLR_ON,
     mair = const stage1::MAIR_EL2,

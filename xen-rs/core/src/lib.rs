@@ -7,9 +7,11 @@
 //! | module | decides |
 //! |---|---|
 //! | [`cmdline`] | what the command line asks for |
+//! | [`kernel`] | whether a file is a kernel, and where its pieces go |
 //! | [`log`] | which messages are logged, how a line looks, what is kept of them |
 //! | [`memory`] | who owns each frame, which memory is free |
 //! | [`paging`] | what the tables of a translation stage hold |
+//! | [`psci`] | which vCPUs run, and what a guest's firmware call does to them |
 //! | [`symbols`] | which function an address is in |
 //! | [`syndrome`] | what an exception was |
 //! | [`uart`] | how a byte gets out of a serial port |
@@ -21,9 +23,11 @@
 #![no_std]
 
 pub mod cmdline;
+pub mod kernel;
 pub mod log;
 pub mod memory;
 pub mod paging;
+pub mod psci;
 pub mod symbols;
 pub mod syndrome;
 pub mod uart;

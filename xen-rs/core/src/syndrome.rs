@@ -6,6 +6,55 @@ use core::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Syndrome(u64);
 
+/// A load or store that a guest made to an address without memory, as far as the syndrome of its
+/// data abort describes it (`ISV`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MmioAccess {
+    /// Store or load.
+    pub write: bool,
+    /// 1, 2, 4 or 8.
+    pub bytes: u8,
+    /// The general-purpose register, 31 for zero.
+    pub register: u8,
+    sign_extend: bool,
+    wide: bool,
+}
+
+impl MmioAccess {
+    /// The register's value after a load that read `value`: cut to the access and extended as the
+    /// instruction says.
+    pub const fn loaded(self, value: u64) -> u64 {
+        let unused = 64 - 8 * self.bytes as u32;
+        let extended = if self.sign_extend {
+            ((value << unused) as i64 >> unused) as u64
+        } else {
+            value << unused >> unused
+        };
+        if self.wide {
+            extended
+        } else {
+            extended & 0xffff_ffff
+        }
+    }
+
+    /// What a store of a register that holds `value` writes.
+    pub const fn stored(self, value: u64) -> u64 {
+        let unused = 64 - 8 * self.bytes as u32;
+        value << unused >> unused
+    }
+}
+
+/// A trapped access to a system register.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SystemRegisterAccess {
+    /// op0, op1, CRn, CRm, op2.
+    pub register: (u8, u8, u8, u8, u8),
+    /// Read or write.
+    pub read: bool,
+    /// The general-purpose register, 31 for zero.
+    pub general: u8,
+}
+
 impl Syndrome {
     /// As read from the register.
     pub const fn new(esr: u64) -> Self {
@@ -35,6 +84,41 @@ impl Syndrome {
         let on_stage_1_walk = self.0 & 1 << 7 != 0;
         let permission = self.0 & 0x3c == 0x0c;
         from_lower_level && (on_stage_1_walk || !permission)
+    }
+
+    /// The access behind a data abort of a lower level, where the syndrome describes it; it does not
+    /// for loads and stores of several registers or with write-back.
+    pub const fn mmio(self) -> Option<MmioAccess> {
+        let valid = self.0 & 1 << 24 != 0;
+        if self.class() != 0x24 || !valid {
+            return None;
+        }
+        Some(MmioAccess {
+            write: self.0 & 1 << 6 != 0,
+            bytes: 1 << (self.0 >> 22 & 0b11),
+            register: (self.0 >> 16) as u8 & 0x1f,
+            sign_extend: self.0 & 1 << 21 != 0,
+            wide: self.0 & 1 << 15 != 0,
+        })
+    }
+
+    /// The access behind a trapped `MSR` or `MRS` (class 0x18).
+    pub fn system_register(self) -> Option<SystemRegisterAccess> {
+        if self.class() != 0x18 {
+            return None;
+        }
+        let field = |shift: u32, mask: u64| (self.0 >> shift & mask) as u8;
+        Some(SystemRegisterAccess {
+            register: (
+                field(20, 0b11),
+                field(14, 0b111),
+                field(10, 0xf),
+                field(1, 0xf),
+                field(17, 0b111),
+            ),
+            read: self.0 & 1 != 0,
+            general: field(5, 0x1f),
+        })
     }
 
     const fn is_abort(self) -> bool {
@@ -162,6 +246,50 @@ mod tests {
         let external = Syndrome::new(0x25 << 26 | 1 << 10 | 0x10);
         assert_eq!(external.to_string(), "data abort: external abort, reading");
         assert!(!external.has_fault_address());
+    }
+
+    /// EC 0x24, IL, ISV and these fields.
+    fn abort(size: u64, sign: u64, register: u64, wide: u64, write: u64) -> MmioAccess {
+        let fields = size << 22 | sign << 21 | register << 16 | wide << 15 | write << 6;
+        let syndrome = Syndrome::new(0x24 << 26 | 1 << 25 | 1 << 24 | fields | 0x06);
+        syndrome.mmio().unwrap()
+    }
+
+    #[test]
+    fn loads_are_cut_and_extended_as_the_instruction_says() {
+        // LDRB, LDRSB to W, LDRSB to X, LDRSW, LDR X.
+        assert_eq!(abort(0, 0, 3, 0, 0).loaded(0x1_80), 0x80);
+        assert_eq!(abort(0, 1, 3, 0, 0).loaded(0x80), 0xffff_ff80);
+        assert_eq!(abort(0, 1, 3, 1, 0).loaded(0x80), 0xffff_ffff_ffff_ff80);
+        assert_eq!(abort(2, 1, 3, 1, 0).loaded(1 << 31), 0xffff_ffff_8000_0000);
+        assert_eq!(abort(3, 0, 3, 1, 0).loaded(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn stores_write_what_fits() {
+        let access = abort(1, 0, 31, 0, 1);
+        assert!(access.write && access.bytes == 2 && access.register == 31);
+        assert_eq!(access.stored(0x1234_5678), 0x5678);
+    }
+
+    #[test]
+    fn an_access_without_a_valid_syndrome_is_not_guessed() {
+        assert_eq!(Syndrome::new(0x24 << 26 | 0x46).mmio(), None);
+        assert_eq!(Syndrome::new(0x25 << 26 | 1 << 24).mmio(), None);
+    }
+
+    #[test]
+    fn a_trapped_register_has_its_encoding() {
+        // MRS X5, ICC_IAR1_EL1: 3, 0, 12, 12, 0.
+        let fields = 3 << 20 | 12 << 10 | 5 << 5 | 12 << 1 | 1;
+        let access = Syndrome::new(0x18 << 26 | 1 << 25 | fields).system_register();
+        let expected = SystemRegisterAccess {
+            register: (3, 0, 12, 12, 0),
+            read: true,
+            general: 5,
+        };
+        assert_eq!(access, Some(expected));
+        assert_eq!(Syndrome::new(0).system_register(), None);
     }
 
     #[test]
