@@ -187,23 +187,30 @@ enable_mmu:
     isb
     ret
 
-// Where PSCI or a spin table sends another CPU. Reads `smp::BootRecord` with the MMU off (it was
-// cleaned to memory) and parks where the record does not name this CPU: it came too late.
+// Where PSCI or a spin table sends another CPU. Finds its own record among `smp::BOOT_RECORDS` with
+// the MMU off (they were cleaned to memory), and parks if there is none.
 .global secondary_entry
 secondary_entry:
     msr     daifset, #0xf
     mrs     x0, CurrentEL
     cmp     x0, #(2 << 2)
     b.ne    park
-    address x20, {boot_record}
-    ldr     x0, [x20, #{record_affinity}]
     mrs     x1, mpidr_el1
     ldr     x2, =0xff00ffffff
     and     x1, x1, x2
+    address x20, {boot_records}
+    mov     x3, #{max_cpus}
+1:  ldr     x0, [x20, #{record_stack}]
+    cbz     x0, park                    // the first unused record: no CPU was meant
+    ldr     x0, [x20, #{record_affinity}]
     cmp     x0, x1
-    b.ne    park
-    bl      prepare_el2
-    ldr     x0, [x20, #{record_root}]
+    b.eq    2f
+    add     x20, x20, #{record_size}
+    subs    x3, x3, #1
+    b.ne    1b
+    b       park
+2:  bl      prepare_el2
+    adrp    x0, entry_l0
     bl      enable_mmu
     ldr     x0, [x20, #{record_stack}]
     mov     sp, x0

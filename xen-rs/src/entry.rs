@@ -9,7 +9,7 @@ use xen_core::paging::stage1::{self, Attributes};
 use xen_types::Hpa;
 
 use crate::arch::percpu::{self, CpuId, PerCpu};
-use crate::smp::{self, BOOT_RECORD, BootRecord};
+use crate::smp::{self, BOOT_RECORDS, BootRecord, MAX_CPUS};
 use crate::{boot, wrong_level};
 
 /// EL1 is AArch64, and physical interrupts and errors are taken to EL2 (`HCR_EL2`, D24.2.53):
@@ -28,9 +28,10 @@ global_asm!(
     primary = sym boot::primary,
     wrong_level = sym wrong_level::complain,
     secondary = sym smp::secondary,
-    boot_record = sym BOOT_RECORD,
+    boot_records = sym BOOT_RECORDS,
+    max_cpus = const MAX_CPUS,
+    record_size = const size_of::<BootRecord>(),
     record_affinity = const offset_of!(BootRecord, affinity),
-    record_root = const offset_of!(BootRecord, root),
     record_stack = const offset_of!(BootRecord, stack),
     record_cpu = const offset_of!(BootRecord, cpu),
     hcr = const HCR,

@@ -1,11 +1,12 @@
 //! The other CPUs: started one at a time, each with a stack and data of its own.
 //!
-//! A CPU that does not come up in time is reported and left out. Should it come later, it finds
-//! that the record names another CPU, or that its start was called off, and parks.
+//! A CPU that does not come up in time is reported and left out. Each has a record, a stack and data
+//! that are never another's, so that one that comes later finds its own, learns that its start was
+//! called off, and parks.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use log::{info, warn};
 use platform_dt::{Cpu, EnableMethod};
@@ -13,7 +14,7 @@ use smccc::psci::error::Error as PsciError;
 use spin::Once;
 use xen_types::{Hpa, Interrupt};
 
-use crate::arch::percpu::{self, CpuId, PerCpu};
+use crate::arch::percpu::{self, CpuId, PerCpu, Start};
 use crate::arch::{barrier, cache, firmware, interrupts, time};
 use crate::gic;
 use crate::memory::space;
@@ -22,33 +23,28 @@ use crate::memory::stack::{self, StackError};
 /// How long a CPU may take from the firmware call to its first line of Rust.
 const PATIENCE_MICROSECONDS: u64 = 5_000_000;
 
-/// What `secondary_entry` reads with the MMU off.
+/// The most CPUs besides the first.
+pub const MAX_CPUS: usize = 511;
+
+/// What `secondary_entry` reads with the MMU off. Written once.
 #[repr(C)]
 pub struct BootRecord {
-    /// Only this CPU may go on.
+    /// The CPU that may go on with it.
     pub affinity: AtomicU64,
-    /// Root of the EL2 tables.
-    pub root: AtomicU64,
-    /// Top of its stack.
+    /// Top of its stack; 0 as long as the record is not used.
     pub stack: AtomicU64,
     /// Its `PerCpu`.
     pub cpu: AtomicU64,
 }
 
-/// Names the CPU that is being started.
-pub static BOOT_RECORD: BootRecord = BootRecord {
-    affinity: AtomicU64::new(u64::MAX),
-    root: AtomicU64::new(0),
-    stack: AtomicU64::new(0),
-    cpu: AtomicU64::new(0),
-};
-
-/// How far the CPU of the boot record is.
-static PROGRESS: AtomicU32 = AtomicU32::new(IDLE);
-const IDLE: u32 = 0;
-const CALLED: u32 = 1;
-const UP: u32 = 2;
-const FAILED: u32 = 3;
+/// The CPUs that were started, in the order of their numbers.
+pub static BOOT_RECORDS: [BootRecord; MAX_CPUS] = [const {
+    BootRecord {
+        affinity: AtomicU64::new(0),
+        stack: AtomicU64::new(0),
+        cpu: AtomicU64::new(0),
+    }
+}; MAX_CPUS];
 
 static TIMER: Once<Interrupt> = Once::new();
 
@@ -63,6 +59,8 @@ enum StartError {
     Late,
     #[error("its interrupt interface does not work")]
     Interrupts,
+    #[error("there are more than {MAX_CPUS} others")]
+    TooMany,
     #[error("{0}")]
     Stack(#[from] StackError),
     #[error("cannot reach its spin table at {0}")]
@@ -103,29 +101,33 @@ fn announce(cpu: &PerCpu, first: &PerCpu) {
 }
 
 fn start(id: CpuId, cpu: &Cpu) -> Result<&'static PerCpu, StartError> {
+    let record = free_record().ok_or(StartError::TooMany)?;
     let stack = stack::allocate(id)?;
     let emergency = stack::allocate_emergency().map_err(StackError::from)?;
     let data: &'static PerCpu = Box::leak(Box::new(PerCpu::new(id, cpu.affinity, emergency)));
     data.set_stack(stack.clone());
-    publish(data, stack.end);
-    let called = call(cpu);
-    let result = called.and_then(|()| wait_for_arrival());
-    // From here on a late arrival finds no record that names it.
-    BOOT_RECORD.affinity.store(u64::MAX, Ordering::Relaxed);
-    cache::clean_to_memory(&BOOT_RECORD);
-    result.map(|()| data)
+    publish(record, data, stack.end);
+    if let Err(error) = call(cpu) {
+        data.start.call_off();
+        return Err(error);
+    }
+    wait_for_arrival(data)?;
+    Ok(data)
 }
 
-fn publish(data: &'static PerCpu, stack_top: u64) {
-    PROGRESS.store(CALLED, Ordering::Release);
-    let record = &BOOT_RECORD;
-    record.root.store(space::root().get(), Ordering::Relaxed);
-    record.stack.store(stack_top, Ordering::Relaxed);
+fn free_record() -> Option<&'static BootRecord> {
+    BOOT_RECORDS
+        .iter()
+        .find(|record| record.stack.load(Ordering::Relaxed) == 0)
+}
+
+fn publish(record: &'static BootRecord, data: &'static PerCpu, stack_top: u64) {
     let address = core::ptr::from_ref(data) as u64;
     record.cpu.store(address, Ordering::Relaxed);
     record
         .affinity
         .store(data.affinity.get(), Ordering::Relaxed);
+    record.stack.store(stack_top, Ordering::Relaxed);
     cache::clean_to_memory(record);
 }
 
@@ -149,13 +151,12 @@ fn write_spin_table(release: Hpa, entry: Hpa) -> Result<(), StartError> {
     Ok(())
 }
 
-fn wait_for_arrival() -> Result<(), StartError> {
-    let arrived = || PROGRESS.load(Ordering::Acquire) != CALLED;
-    time::wait_until(PATIENCE_MICROSECONDS, arrived);
-    match PROGRESS.swap(IDLE, Ordering::AcqRel) {
-        UP => Ok(()),
-        FAILED => Err(StartError::Interrupts),
-        _ => Err(StartError::Late),
+fn wait_for_arrival(data: &PerCpu) -> Result<(), StartError> {
+    time::wait_until(PATIENCE_MICROSECONDS, || data.start.get() != Start::Called);
+    match data.start.call_off() {
+        Start::Up => Ok(()),
+        Start::Failed => Err(StartError::Interrupts),
+        Start::Called | Start::CalledOff => Err(StartError::Late),
     }
 }
 
@@ -166,10 +167,8 @@ pub extern "C" fn secondary(cpu: &'static PerCpu) -> ! {
     let ready = TIMER
         .get()
         .is_some_and(|timer| gic::init_cpu(*timer).is_ok());
-    let outcome = if ready { UP } else { FAILED };
-    let in_time = PROGRESS
-        .compare_exchange(CALLED, outcome, Ordering::AcqRel, Ordering::Relaxed)
-        .is_ok();
+    let outcome = if ready { Start::Up } else { Start::Failed };
+    let in_time = cpu.start.arrive(outcome);
     barrier::dsb_ish();
     barrier::sev();
     if !ready || !in_time {

@@ -18,6 +18,64 @@ impl core::fmt::Display for CpuId {
     }
 }
 
+/// How far the start of a CPU is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Start {
+    /// Firmware was told to start it.
+    Called,
+    /// It runs.
+    Up,
+    /// It came, but cannot take interrupts.
+    Failed,
+    /// It did not come in time, and must not go on if it comes now.
+    CalledOff,
+}
+
+/// A [`Start`] that its CPU and the one that waits for it decide on together.
+pub struct Progress(AtomicU32);
+
+impl Progress {
+    const fn new() -> Self {
+        Self(AtomicU32::new(Start::Called as u32))
+    }
+
+    /// How far it is.
+    pub fn get(&self) -> Start {
+        Self::decode(self.0.load(Ordering::Acquire))
+    }
+
+    /// The CPU is here. False if its start was called off.
+    pub fn arrive(&self, outcome: Start) -> bool {
+        self.decide(outcome) == outcome
+    }
+
+    /// Calls the start off unless the CPU is here; returns what it is then.
+    pub fn call_off(&self) -> Start {
+        self.decide(Start::CalledOff)
+    }
+
+    /// The first decision stands.
+    fn decide(&self, outcome: Start) -> Start {
+        let called = Start::Called as u32;
+        let decided =
+            self.0
+                .compare_exchange(called, outcome as u32, Ordering::AcqRel, Ordering::Acquire);
+        decided.map_or_else(Self::decode, |_| outcome)
+    }
+
+    const fn decode(value: u32) -> Start {
+        const UP: u32 = Start::Up as u32;
+        const FAILED: u32 = Start::Failed as u32;
+        const CALLED: u32 = Start::Called as u32;
+        match value {
+            CALLED => Start::Called,
+            UP => Start::Up,
+            FAILED => Start::Failed,
+            _ => Start::CalledOff,
+        }
+    }
+}
+
 /// A CPU's own data.
 #[repr(C)]
 pub struct PerCpu {
@@ -33,6 +91,8 @@ pub struct PerCpu {
     pub id: CpuId,
     /// Place in the machine.
     pub affinity: Affinity,
+    /// How far its start is.
+    pub start: Progress,
     /// What it can do, once it has looked.
     pub features: Once<Features>,
     /// How the interrupt controller names this CPU as the target of an SGI.
@@ -53,6 +113,7 @@ impl PerCpu {
             stack_top: AtomicU64::new(0),
             id,
             affinity,
+            start: Progress::new(),
             features: Once::new(),
             sgi_target: AtomicU64::new(0),
             ticks: AtomicU32::new(0),

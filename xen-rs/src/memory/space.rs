@@ -60,11 +60,6 @@ pub fn take_over() -> Result<(), MapError> {
     Ok(())
 }
 
-/// The root table, for other CPUs.
-pub fn root() -> Hpa {
-    entry::root_table()
-}
-
 /// Maps what the boot loader left and nobody changes.
 pub fn map_read_only(range: HpaRange) -> Result<(), MapError> {
     with(|space| space.identity(range, Attributes::Constant))
