@@ -2,8 +2,12 @@
 
 use core::fmt;
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
 /// The id of a domain, or one of the names that stand for something else.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(transparent)]
 pub struct DomId(u16);
 
@@ -70,7 +74,15 @@ mod tests {
     fn reserved_ids_are_no_domains() {
         assert!(DomId::new(0).is_domain());
         assert!(DomId::new(0x7fef).is_domain());
-        for id in [DomId::SELF, DomId::IO, DomId::XEN, DomId::IDLE] {
+        for (id, number) in [
+            (DomId::SELF, 0x7ff0),
+            (DomId::IO, 0x7ff1),
+            (DomId::XEN, 0x7ff2),
+            (DomId::COW, 0x7ff3),
+            (DomId::INVALID, 0x7ff4),
+            (DomId::IDLE, 0x7fff),
+        ] {
+            assert_eq!(id, DomId::new(number));
             assert!(!id.is_domain());
         }
         assert_eq!(DomId::XEN.to_string(), "DOMID_XEN");

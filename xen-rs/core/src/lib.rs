@@ -7,6 +7,8 @@
 //! | module | decides |
 //! |---|---|
 //! | [`cmdline`] | what the command line asks for |
+//! | [`event`] | which port of which domain hears of what |
+//! | [`grant`] | which pages a domain shares, who has mapped them |
 //! | [`kernel`] | whether a file is a kernel, and where its pieces go |
 //! | [`log`] | which messages are logged, how a line looks, what is kept of them |
 //! | [`memory`] | who owns each frame, which memory is free |
@@ -23,6 +25,8 @@
 #![no_std]
 
 pub mod cmdline;
+pub mod event;
+pub mod grant;
 pub mod kernel;
 pub mod log;
 pub mod memory;
