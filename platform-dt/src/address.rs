@@ -52,6 +52,26 @@ pub(crate) struct BusRange {
     pub size: u64,
 }
 
+/// A record of a `ranges`: the same bytes on the bus that a node is and on the one that it is on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Window {
+    /// Where it begins on the bus that the node is.
+    pub child: u128,
+    /// Where it begins on the bus that the node is on.
+    pub parent: u128,
+    /// Bytes.
+    pub size: u128,
+}
+
+impl Window {
+    /// How far into the window `range` begins, if it lies in the window that begins at `start`.
+    fn offset(self, start: u128, range: BusRange) -> Option<u128> {
+        let offset = range.address.checked_sub(start)?;
+        let end = offset.checked_add(u128::from(range.size))?;
+        (offset < self.size && end <= self.size).then_some(offset)
+    }
+}
+
 impl<'a> Node<'a> {
     /// How the addresses of the node's children are written.
     pub fn cell_sizes(self) -> CellSizes {
@@ -152,23 +172,48 @@ impl<'a> Node<'a> {
 
     /// `range` of the bus that this node is, on the bus that it is on; `None` where the node has
     /// no window for it.
-    fn translate_once(self, range: BusRange) -> Result<Option<BusRange>, TreeError> {
-        let own = self.cell_sizes();
-        let (child, parent) = (own.address_bytes(), self.bus().address_bytes());
-        if self.property("ranges").is_some_and(|p| p.value.is_empty()) {
+    pub(crate) fn translate_once(self, range: BusRange) -> Result<Option<BusRange>, TreeError> {
+        if self.is_transparent() {
             return Ok(Some(range));
         }
-        let Some(mut windows) = self.records("ranges", child + parent + own.size_bytes())? else {
-            return Ok(None);
-        };
-        Ok(windows.find_map(|window| {
-            let (from, rest) = window.split_at_checked(child)?;
-            let (to, size) = rest.split_at_checked(parent)?;
-            let offset = range.address.checked_sub(number(from))?;
-            let end = offset.checked_add(u128::from(range.size))?;
-            let inside = offset < number(size) && end <= number(size);
-            let address = number(to).checked_add(offset).filter(|_| inside)?;
+        Ok(self.windows()?.find_map(|window| {
+            let offset = window.offset(window.child, range)?;
+            let address = window.parent.checked_add(offset)?;
             Some(BusRange { address, ..range })
+        }))
+    }
+
+    /// `range` of the bus that this node is on, on the bus that it is: the way back of
+    /// [`Node::translate_once`].
+    pub(crate) fn translate_back(self, range: BusRange) -> Result<Option<BusRange>, TreeError> {
+        if self.is_transparent() {
+            return Ok(Some(range));
+        }
+        Ok(self.windows()?.find_map(|window| {
+            let offset = window.offset(window.parent, range)?;
+            let address = window.child.checked_add(offset)?;
+            Some(BusRange { address, ..range })
+        }))
+    }
+
+    /// Whether the node's bus has the addresses of the bus that it is on: its `ranges` is empty.
+    fn is_transparent(self) -> bool {
+        self.property("ranges").is_some_and(|p| p.value.is_empty())
+    }
+
+    /// The windows of the node's `ranges`; none where it has no `ranges`.
+    pub(crate) fn windows(self) -> Result<impl Iterator<Item = Window> + use<'a>, TreeError> {
+        let own = self.cell_sizes();
+        let (child, parent) = (own.address_bytes(), self.bus().address_bytes());
+        let records = self.records("ranges", child + parent + own.size_bytes())?;
+        Ok(records.into_iter().flatten().filter_map(move |window| {
+            let (child, rest) = window.split_at_checked(child)?;
+            let (parent, size) = rest.split_at_checked(parent)?;
+            Some(Window {
+                child: number(child),
+                parent: number(parent),
+                size: number(size),
+            })
         }))
     }
 

@@ -61,13 +61,17 @@ impl<'a> Node<'a> {
         None
     }
 
-    fn interrupt_cells(self) -> Option<usize> {
+    /// How many cells name an interrupt of this controller or map; `None` for other nodes.
+    pub(crate) fn interrupt_cells(self) -> Option<usize> {
         Some(self.property("#interrupt-cells")?.u32()? as usize)
     }
 }
 
 /// The interrupt that the first cells name at `controller`.
-fn decode(controller: Node<'_>, mut cells: impl Iterator<Item = u32>) -> Option<Interrupt> {
+pub(crate) fn decode(
+    controller: Node<'_>,
+    mut cells: impl Iterator<Item = u32>,
+) -> Option<Interrupt> {
     if !is_gic(controller) || controller.interrupt_cells()? < 3 {
         return None;
     }

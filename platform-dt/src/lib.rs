@@ -8,7 +8,7 @@
 //!    the console and [`BootInfo::read`] the memory, the boot modules and the command lines.
 //! 2. With a heap: [`HostTree::reencode`] writes the tree anew, so that the `fdt` crate can read it
 //!    without panicking, and [`Host::read`] makes the inventory of processors, PSCI, interrupt
-//!    controller and timer.
+//!    controller and timer, and [`dom0::build`] the tree that the control domain gets.
 //!
 //! The format is that of the Devicetree Specification, release 0.4 ("DTSpec" below); the boot
 //! modules are Xen's (docs/misc/arm/device-tree/booting.txt).
@@ -25,6 +25,7 @@ extern crate std;
 mod address;
 mod boot;
 mod console;
+pub mod dom0;
 mod dtb;
 mod error;
 mod header;

@@ -4,17 +4,19 @@
 //! the boot modules; memory gives the heap; with the heap the tree is read whole; what it
 //! describes is then brought up. Whatever is wrong on the way ends in one line and a halt.
 
+use alloc::string::ToString;
 use core::convert::Infallible;
 
 use log::{error, info, warn};
 use platform_dt::{BootInfo, ConsoleChoice, Dtb, Host, HostTree, ModuleKind, TreeError};
 use spin::Once;
-use xen_core::cmdline::{CmdlineError, Options, SelfTest};
+use xen_core::cmdline::{CmdlineError, Options};
 use xen_types::Hpa;
 
 use crate::arch::features::Features;
-use crate::arch::percpu::{self, CpuId};
+use crate::arch::percpu::{self, CpuId, PerCpu};
 use crate::arch::{firmware, time};
+use crate::domain::dom0::{self, Ingredients};
 use crate::gic::GicError;
 use crate::memory::space::{self, MapError};
 use crate::memory::stack::{self, StackError};
@@ -72,7 +74,8 @@ fn refuse(error: &BootError) -> ! {
 /// What the second half needs of the first.
 struct Found {
     tree: Dtb<'static>,
-    selftest: SelfTest,
+    info: BootInfo<'static>,
+    options: Options<'static>,
 }
 
 static FOUND: Once<Found> = Once::new();
@@ -96,7 +99,8 @@ fn first_half(tree: Hpa) -> Result<Infallible, BootError> {
     percpu::this().set_stack(stack.clone());
     FOUND.call_once(|| Found {
         tree,
-        selftest: options.selftest,
+        info,
+        options,
     });
     stack::continue_on(stack.end, second_half_entry)
 }
@@ -152,10 +156,39 @@ fn second_half() -> Result<Infallible, BootError> {
     gic::init(&host.gic, host.timer.hyp)?;
     let up = smp::start_all(&host.cpus, host.timer.hyp);
     selftest::interrupts_of(&up);
-    selftest::perform(found.selftest);
+    selftest::perform(found.options.selftest);
     announce_ready(up.len(), host.cpus.len());
-    warn!("no Dom0 is started: this version ends here");
+    start_dom0(found, &tree, &host, &up);
     smp::idle()
+}
+
+fn start_dom0(found: &Found, tree: &HostTree, host: &Host, cpus: &[&'static PerCpu]) {
+    let uart = found.tree.console(console_choice(&found.options)).ok();
+    let console = uart.map(|uart| uart.node.to_string());
+    let ingredients = Ingredients {
+        info: &found.info,
+        options: &found.options,
+        tree,
+        host,
+        cpus,
+        console: console.as_deref(),
+    };
+    match ingredients.kernel() {
+        None => warn!("no boot module is a kernel: there is no Dom0"),
+        Some(kernel) => {
+            if let Err(error) = dom0::build(&ingredients, kernel) {
+                error!("{}: there is no Dom0: {error}", kernel.node);
+            } else if let Some(interrupt) = uart.and_then(|uart| uart.interrupt) {
+                console::input::enable(interrupt);
+            }
+        }
+    }
+}
+
+fn console_choice<'a>(options: &Options<'a>) -> ConsoleChoice<'a> {
+    options
+        .dtuart
+        .map_or(ConsoleChoice::StdoutPath, ConsoleChoice::Named)
 }
 
 /// What this hypervisor cannot do without.

@@ -145,7 +145,7 @@ fn frame_pointer() -> u64 {
 }
 
 /// Ends for good: resets the machine unless `noreboot` was given, halts otherwise.
-fn end() -> ! {
+pub fn end() -> ! {
     if RESET.load(Ordering::Relaxed) {
         firmware::reset();
     }

@@ -16,6 +16,7 @@ use xen_types::{Hpa, Interrupt};
 
 use crate::arch::percpu::{self, CpuId, PerCpu, Start};
 use crate::arch::{barrier, cache, firmware, interrupts, time};
+use crate::domain::run;
 use crate::gic;
 use crate::memory::space;
 use crate::memory::stack::{self, StackError};
@@ -177,10 +178,15 @@ pub extern "C" fn secondary(cpu: &'static PerCpu) -> ! {
     idle()
 }
 
-/// Waits for interrupts.
+/// Waits for interrupts, and for a vCPU to run.
 pub fn idle() -> ! {
     interrupts::enable();
     loop {
+        if let Some((domain, vcpu)) = percpu::this().vcpu.get()
+            && let Some((entry, argument)) = vcpu.start.lock().take()
+        {
+            run::run(domain, vcpu, entry, argument);
+        }
         barrier::wfi();
     }
 }

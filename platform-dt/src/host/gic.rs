@@ -102,6 +102,14 @@ pub struct Its {
 }
 
 impl Gic {
+    /// The path of its node.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::V2(gic) => &gic.path,
+            Self::V3(gic) => &gic.path,
+        }
+    }
+
     /// Reads the first usable GIC of the tree.
     pub(super) fn read(dtb: &Dtb<'_>) -> Result<Self, TreeError> {
         let mut nodes = dtb.nodes();

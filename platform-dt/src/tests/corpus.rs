@@ -9,7 +9,7 @@ use std::{env, eprintln, format, fs};
 
 use crate::{BootInfo, ConsoleChoice, Dtb, Gic, Host, HostTree, TreeError};
 
-const DIRECTORY: &str = "XEN_RS_DTB_DIR";
+pub(crate) const DIRECTORY: &str = "XEN_RS_DTB_DIR";
 
 #[test]
 fn every_tree_of_the_corpus_is_read() {
@@ -31,7 +31,7 @@ fn every_tree_of_the_corpus_is_read() {
 }
 
 /// All `.dtb` files in `directory` and below.
-fn trees_below(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn trees_below(directory: &Path) -> Vec<PathBuf> {
     let mut trees = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();

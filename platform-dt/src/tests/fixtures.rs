@@ -81,7 +81,7 @@ pub(crate) fn flag(name: &str) -> DeviceTreeProperty {
 }
 
 /// `#address-cells` and `#size-cells`.
-fn bus(address: u32, size: u32) -> [DeviceTreeProperty; 2] {
+pub(crate) fn bus(address: u32, size: u32) -> [DeviceTreeProperty; 2] {
     [
         cells("#address-cells", &[address]),
         cells("#size-cells", &[size]),
@@ -121,7 +121,7 @@ fn cpus(list: &[(u32, &str)]) -> DeviceTreeNode {
     node("cpus", bus(1, 0), children)
 }
 
-fn psci() -> DeviceTreeNode {
+pub(crate) fn psci() -> DeviceTreeNode {
     let properties = [
         strings("compatible", &["arm,psci-1.0", "arm,psci-0.2"]),
         text("method", "smc"),

@@ -20,8 +20,10 @@ use crate::log::Thresholds;
 const MAX_WARNINGS: usize = 16;
 
 /// Keys that are acted upon.
-const IN_EFFECT: [&str; 6] = [
+const IN_EFFECT: [&str; 8] = [
     "console",
+    "dom0_max_vcpus",
+    "dom0_mem",
     "dtuart",
     "guest_loglvl",
     "loglvl",
@@ -30,10 +32,8 @@ const IN_EFFECT: [&str; 6] = [
 ];
 
 /// Keys of Xen and of the design whose parts are not there yet.
-const WITHOUT_EFFECT: [&str; 7] = [
+const WITHOUT_EFFECT: [&str; 5] = [
     "assignable",
-    "dom0_max_vcpus",
-    "dom0_mem",
     "iommu",
     "pci-passthrough",
     "sched",

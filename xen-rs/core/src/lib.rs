@@ -35,3 +35,4 @@ pub mod psci;
 pub mod symbols;
 pub mod syndrome;
 pub mod uart;
+pub mod vgic;

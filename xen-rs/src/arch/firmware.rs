@@ -9,6 +9,9 @@ use xen_types::{Affinity, Hpa};
 /// `SYSTEM_RESET` (DEN 0022, 5.10); exists from PSCI 0.2 on.
 const SYSTEM_RESET: u32 = 0x8400_0009;
 
+/// `SYSTEM_OFF` (5.9).
+const SYSTEM_OFF: u32 = 0x8400_0008;
+
 static PSCI: Once<Psci> = Once::new();
 
 /// Remembers how the firmware is called.
@@ -34,13 +37,23 @@ pub fn cpu_on(target: Affinity, entry: Hpa, context: u64) -> Result<(), Error> {
     }
 }
 
+/// Switches the machine off. Returns only where the firmware cannot.
+pub fn power_off() {
+    call(SYSTEM_OFF);
+}
+
 /// Resets the machine. Returns only where the firmware cannot.
 pub fn reset() {
+    call(SYSTEM_RESET);
+}
+
+/// A call without arguments that PSCI has from version 0.2 on.
+fn call(function: u32) {
     let Some(psci) = PSCI.get().filter(|psci| psci.version_0_2_or_later) else {
         return;
     };
     match psci.conduit {
-        Conduit::Smc => Smc::call32(SYSTEM_RESET, [0; 7]),
-        Conduit::Hvc => Hvc::call32(SYSTEM_RESET, [0; 7]),
+        Conduit::Smc => Smc::call32(function, [0; 7]),
+        Conduit::Hvc => Hvc::call32(function, [0; 7]),
     };
 }

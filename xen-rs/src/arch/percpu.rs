@@ -7,6 +7,7 @@ use xen_types::Affinity;
 
 use super::features::Features;
 use super::sysreg::{read_sysreg, write_sysreg};
+use crate::domain::{Domain, Vcpu};
 
 /// A CPU's number: 0 is the one that booted, the others follow the device tree's order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -97,6 +98,8 @@ pub struct PerCpu {
     pub features: Once<Features>,
     /// How the interrupt controller names this CPU as the target of an SGI.
     pub sgi_target: AtomicU64,
+    /// The vCPU that it runs.
+    pub vcpu: Once<(&'static Domain, &'static Vcpu)>,
     /// Timer interrupts taken.
     pub ticks: AtomicU32,
     /// Pings taken from other CPUs.
@@ -116,6 +119,7 @@ impl PerCpu {
             start: Progress::new(),
             features: Once::new(),
             sgi_target: AtomicU64::new(0),
+            vcpu: Once::new(),
             ticks: AtomicU32::new(0),
             pings: AtomicU32::new(0),
         }

@@ -1,5 +1,6 @@
 //! The console and the log: each line goes into a ring and out of a serial port.
 
+pub mod input;
 pub mod uart;
 
 use core::fmt;
@@ -122,6 +123,13 @@ pub fn put_with_return<R: xen_core::uart::Registers>(port: &mut Uart<R>, byte: u
         port.put(b'\r');
     }
     port.put(byte);
+}
+
+/// Prints what Dom0 writes to the hypervisor's console.
+pub fn write_of_dom0(text: &[u8]) {
+    let mut console = CONSOLE.lock();
+    console.ring.write(text);
+    console.print();
 }
 
 impl Log for Logger {

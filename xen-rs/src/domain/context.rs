@@ -5,6 +5,11 @@ use core::mem::offset_of;
 
 use xen_core::syndrome::Syndrome;
 
+use crate::arch::sysreg::{read_sysreg, write_sysreg};
+
+/// EL1 with SP_EL1, all exceptions masked that can be.
+pub const EL1H_MASKED: u64 = 0x3c5;
+
 /// The registers of a guest that the hypervisor would overwrite, and what its last exit left.
 #[repr(C)]
 #[derive(Default)]
@@ -80,6 +85,48 @@ impl Context {
     /// FAR_EL2 (Arm ARM D24.2.68).
     pub fn fault_address(&self) -> u64 {
         (self.hpfar & 0x0000_0fff_ffff_fff0) << 8 | self.far & 0xfff
+    }
+
+    /// The instruction that trapped, or the one behind it.
+    pub fn program_counter(&self) -> u64 {
+        self.elr
+    }
+
+    /// Gives EL1 the data abort that a bus without a device gives: a synchronous external abort.
+    pub fn inject_data_abort(&mut self) {
+        let class = if self.from_el0() { 0x24 } else { 0x25 };
+        write_sysreg!("far_el1", self.far);
+        // The instruction's length and direction stay as they were.
+        self.inject(0, class << 26 | self.esr & (1 << 25 | 1 << 6) | 0x10);
+    }
+
+    /// Gives EL1 the exception of an instruction that does not exist.
+    pub fn inject_undefined(&mut self) {
+        self.inject(0, 1 << 25);
+    }
+
+    /// Gives EL1 an SError.
+    pub fn inject_system_error(&mut self) {
+        self.inject(0x180, 0x2f << 26 | 1 << 25);
+    }
+
+    fn from_el0(&self) -> bool {
+        self.spsr & 0xf == 0
+    }
+
+    /// Takes an exception to EL1 (Arm ARM D1.3.1): `vector` within its group, and a syndrome.
+    fn inject(&mut self, vector: u64, syndrome: u64) {
+        // From EL1 with SP_EL0, from EL1 with SP_EL1, from EL0.
+        let group = match self.spsr & 0xf {
+            0b0100 => 0,
+            0b0101 => 0x200,
+            _ => 0x400,
+        };
+        write_sysreg!("esr_el1", syndrome);
+        write_sysreg!("elr_el1", self.elr);
+        write_sysreg!("spsr_el1", self.spsr);
+        self.elr = read_sysreg!("vbar_el1") + group + vector;
+        self.spsr = EL1H_MASKED;
     }
 
     /// Goes on behind the instruction that trapped.

@@ -3,7 +3,7 @@
 use log::info;
 use xen_core::paging::stage2::{Attributes, Geometry, Stage2};
 use xen_core::paging::{MapError, OutOfTables, PageTable};
-use xen_types::{GpaRange, Hpa};
+use xen_types::{Gpa, GpaRange, Hpa};
 
 use super::tables::Stage2Tables;
 use crate::arch::features::Features;
@@ -67,6 +67,22 @@ impl Space {
         let (start, size) = (guest.start().get(), guest.size());
         self.table
             .map(&mut self.memory, start, host, size, attributes)
+    }
+
+    /// Puts a frame at a guest's page, whatever was there before.
+    ///
+    /// # Errors
+    /// [`MapError`]; the page may have been taken away.
+    pub fn replace(&mut self, page: GpaRange, frame: Hpa) -> Result<(), MapError> {
+        self.table
+            .unmap(&mut self.memory, page.start().get(), page.size())?;
+        self.map(page, frame, Attributes::Ram)
+    }
+
+    /// The host's address behind a guest's, if that is RAM which the guest may write.
+    pub fn writable_ram(&self, address: Gpa) -> Option<Hpa> {
+        let found = self.table.lookup(&self.memory, address.get())?;
+        (found.attributes == Attributes::Ram).then_some(found.output)
     }
 
     /// Has this CPU translate lower exception levels through this space. Returns whether there is

@@ -8,7 +8,7 @@ use xen_core::paging::stage2::Attributes;
 use xen_core::paging::{MapError, OutOfTables};
 use xen_types::{Gpa, GpaRange, HpaRange, PAGE_SIZE};
 
-use super::context::{Context, Exit};
+use super::context::{Context, EL1H_MASKED, Exit};
 use super::space::{Space, Vmid};
 use crate::arch::sysreg::write_sysreg;
 use crate::arch::{barrier, interrupts};
@@ -24,8 +24,6 @@ const ANSWER: u64 = 0x4_0014;
 /// An address that nothing is mapped at.
 const HOLE: Gpa = Gpa::new(0x4040_0000);
 
-/// EL1 with SP_EL1, all interrupts masked.
-const EL1H_MASKED: u64 = 0x3c5;
 /// `SCTLR_EL1`: RES1 bits; MMU and caches off (D24.2.175).
 const SCTLR_EL1: u64 = 0x30d0_0800;
 /// `HCR_EL2` for a guest: EL1 is AArch64, stage 2 on, interrupts and errors come here, SMC traps.

@@ -1,7 +1,7 @@
 //! The registers that a distributor and the SGI frame of a redistributor have in common
 //! (IHI 0048 4.3, IHI 0069 12.9 and 12.11): a bit, two bits or a byte for each interrupt.
 
-use xen_types::{Interrupt, Trigger};
+use xen_types::{IntId, Trigger};
 
 use crate::memory::device::Registers;
 
@@ -41,14 +41,25 @@ pub fn put_in_group_1(registers: &Registers, first: u32, end: u32) {
     }
 }
 
-/// Configures the trigger and enables.
-pub fn enable(registers: &Registers, interrupt: Interrupt) {
-    let intid = interrupt.id.get();
+/// Chooses the trigger; that of SGIs is fixed. The interrupt should be disabled.
+pub fn configure(registers: &Registers, id: IntId, trigger: Trigger) {
+    let intid = id.get();
     if intid >= 16 {
         let (register, shift) = (ICFGR + intid as usize / 16 * 4, intid % 16 * 2);
         let others = registers.read32(register) & !(0b11 << shift);
-        let edge = u32::from(interrupt.trigger == Trigger::Edge);
+        let edge = u32::from(trigger == Trigger::Edge);
         registers.write32(register, others | edge << (shift + 1));
     }
+}
+
+/// Enables.
+pub fn enable(registers: &Registers, id: IntId) {
+    let intid = id.get();
     registers.write32(ISENABLER + intid as usize / 32 * 4, 1 << (intid % 32));
+}
+
+/// Disables.
+pub fn disable(registers: &Registers, id: IntId) {
+    let intid = id.get();
+    registers.write32(ICENABLER + intid as usize / 32 * 4, 1 << (intid % 32));
 }

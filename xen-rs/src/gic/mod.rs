@@ -16,6 +16,7 @@ use spin::Once;
 use xen_types::{IntId, Interrupt, Ppi, Sgi, Trigger};
 
 use crate::arch::{barrier, percpu, time};
+use crate::{console, domain};
 use crate::memory::device::MapError;
 
 /// What an interrupt controller must do for the rest of the hypervisor.
@@ -23,11 +24,19 @@ trait Controller: Send + Sync {
     /// Brings the calling CPU's private part and its interface up. Its interrupts stay disabled.
     fn init_cpu(&self) -> Result<(), GicError>;
     /// Enables an interrupt; a private one for the calling CPU only.
-    fn enable(&self, interrupt: Interrupt);
+    fn enable(&self, id: IntId);
+    /// How many shared interrupts there are.
+    fn shared_interrupts(&self) -> usize;
     /// Takes the most urgent pending interrupt; `None` if there is none.
     fn acknowledge(&self) -> Option<Acknowledged>;
-    /// Ends what was acknowledged: drops the priority and deactivates.
-    fn end(&self, interrupt: Acknowledged);
+    /// Disables an interrupt; a private one for the calling CPU only.
+    fn disable(&self, id: IntId);
+    /// Makes an interrupt edge- or level-triggered.
+    fn configure(&self, id: IntId, trigger: Trigger);
+    /// Lets interrupts of the same priority through again. The interrupt stays active.
+    fn drop_priority(&self, interrupt: Acknowledged);
+    /// Ends an interrupt that stayed active.
+    fn deactivate(&self, register: u32);
     /// Sends an SGI to the CPU that recorded `target` in [`Controller::init_cpu`].
     fn send(&self, sgi: Sgi, target: u64);
     /// Sends an SGI to every CPU but the calling one.
@@ -79,6 +88,9 @@ const PING: Sgi = Sgi::new(0).expect("0 to 15 are SGIs");
 /// The receiver stops for good: another CPU reports the end.
 const STOP: Sgi = Sgi::new(1).expect("0 to 15 are SGIs");
 
+/// The receiver leaves its guest, or its sleep, to look at what changed.
+const KICK: Sgi = Sgi::new(2).expect("0 to 15 are SGIs");
+
 /// How soon after a ping the timer fires.
 const TICK_MICROSECONDS: u64 = 20;
 
@@ -102,13 +114,11 @@ pub fn init(node: &GicNode, timer: Interrupt) -> Result<(), GicError> {
 pub fn init_cpu(timer: Interrupt) -> Result<(), GicError> {
     if let Some(controller) = CONTROLLER.get() {
         controller.init_cpu()?;
-        for sgi in [PING, STOP] {
-            controller.enable(Interrupt {
-                id: sgi.into(),
-                trigger: Trigger::Edge,
-            });
+        for sgi in [PING, STOP, KICK] {
+            controller.enable(sgi.into());
         }
-        controller.enable(timer);
+        controller.configure(timer.id, timer.trigger);
+        controller.enable(timer.id);
     }
     Ok(())
 }
@@ -119,16 +129,24 @@ pub fn handle_irq() {
         return;
     };
     while let Some(interrupt) = controller.acknowledge() {
-        if interrupt.id == Some(IntId::Sgi(STOP)) {
-            controller.end(interrupt);
-            crate::report::halt();
+        controller.drop_priority(interrupt);
+        // A domain's interrupt stays active until the domain is done with it.
+        if dispatch(interrupt) == Done::Here {
+            controller.deactivate(interrupt.register);
         }
-        dispatch(interrupt);
-        controller.end(interrupt);
     }
 }
 
-fn dispatch(interrupt: Acknowledged) {
+/// Who is done with an interrupt.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Done {
+    /// The hypervisor.
+    Here,
+    /// The domain that got it will be.
+    ByDomain,
+}
+
+fn dispatch(interrupt: Acknowledged) -> Done {
     let cpu = percpu::this();
     match interrupt.id {
         Some(IntId::Sgi(PING)) => {
@@ -141,11 +159,58 @@ fn dispatch(interrupt: Acknowledged) {
             barrier::dsb_ish();
             barrier::sev();
         }
+        Some(IntId::Sgi(STOP)) => crate::report::halt(),
+        // It took the CPU out of its guest or its sleep, which was its purpose.
+        Some(IntId::Sgi(KICK)) => (),
+        Some(id) if console::input::take_interrupt(id) => (),
+        Some(id) if domain::take_interrupt(cpu, id) => return Done::ByDomain,
         _ => warn!(
             "gic: {} took INTID {}, which nobody asked for",
             cpu.id, interrupt.register
         ),
     }
+    Done::Here
+}
+
+/// Has a CPU look at what its vCPU must do.
+pub fn kick(cpu: &percpu::PerCpu) {
+    let elsewhere = cpu.id != percpu::this().id;
+    if let Some(controller) = CONTROLLER.get().filter(|_| elsewhere) {
+        controller.send(KICK, cpu.sgi_target.load(Ordering::Relaxed));
+    }
+}
+
+/// Enables a domain's interrupt.
+pub fn enable(id: IntId) {
+    if let Some(controller) = CONTROLLER.get() {
+        controller.enable(id);
+    }
+}
+
+/// Disables a domain's interrupt.
+pub fn disable(id: IntId) {
+    if let Some(controller) = CONTROLLER.get() {
+        controller.disable(id);
+    }
+}
+
+/// Makes a domain's interrupt edge- or level-triggered.
+pub fn configure(id: IntId, trigger: Trigger) {
+    if let Some(controller) = CONTROLLER.get() {
+        controller.configure(id, trigger);
+    }
+}
+
+/// Deactivates an interrupt that its domain is done with.
+pub fn deactivate(id: IntId) {
+    if let Some(controller) = CONTROLLER.get() {
+        controller.deactivate(id.get());
+    }
+}
+
+/// Shared interrupts of the machine.
+pub fn shared_interrupts() -> usize {
+    CONTROLLER.get().map_or(0, |controller| controller.shared_interrupts())
 }
 
 /// Pings a CPU: it answers by taking a timer interrupt soon after.

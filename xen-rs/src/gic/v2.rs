@@ -4,7 +4,7 @@ use alloc::boxed::Box;
 use core::sync::atomic::Ordering;
 
 use platform_dt::GicV2 as Node;
-use xen_types::{IntId, Interrupt, Sgi};
+use xen_types::{IntId, Sgi, Spi, Trigger};
 
 use super::{Acknowledged, Controller, GicError, announce, frame};
 use crate::arch::percpu;
@@ -82,8 +82,21 @@ impl Controller for GicV2 {
         Ok(())
     }
 
-    fn enable(&self, interrupt: Interrupt) {
-        frame::enable(&self.distributor, interrupt);
+    fn shared_interrupts(&self) -> usize {
+        let lines = (self.distributor.read32(GICD_TYPER) & 0x1f) as usize * 32;
+        lines.min(usize::from(Spi::COUNT))
+    }
+
+    fn enable(&self, id: IntId) {
+        frame::enable(&self.distributor, id);
+    }
+
+    fn disable(&self, id: IntId) {
+        frame::disable(&self.distributor, id);
+    }
+
+    fn configure(&self, id: IntId, trigger: Trigger) {
+        frame::configure(&self.distributor, id, trigger);
     }
 
     fn acknowledge(&self) -> Option<Acknowledged> {
@@ -95,9 +108,12 @@ impl Controller for GicV2 {
         })
     }
 
-    fn end(&self, interrupt: Acknowledged) {
+    fn drop_priority(&self, interrupt: Acknowledged) {
         self.cpu_interface.write32(GICC_EOIR, interrupt.register);
-        self.cpu_interface.write32(GICC_DIR, interrupt.register);
+    }
+
+    fn deactivate(&self, register: u32) {
+        self.cpu_interface.write32(GICC_DIR, register);
     }
 
     fn send(&self, sgi: Sgi, target: u64) {

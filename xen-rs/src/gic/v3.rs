@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use platform_dt::GicV3 as Node;
-use xen_types::{Affinity, IntId, Interrupt, Sgi};
+use xen_types::{Affinity, IntId, Sgi, Spi, Trigger};
 
 use super::{Acknowledged, Controller, GicError, announce, frame};
 use crate::arch::sysreg::{read_sysreg, read_sysreg_volatile, write_sysreg};
@@ -110,6 +110,14 @@ impl GicV3 {
         }
     }
 
+    /// Where an interrupt is controlled: a private one by this CPU's redistributor.
+    fn registers_of(&self, id: IntId) -> Option<&Registers> {
+        match id {
+            IntId::Spi(_) => Some(&self.distributor),
+            IntId::Sgi(_) | IntId::Ppi(_) => Some(&self.own_redistributor().ok()?.private),
+        }
+    }
+
     fn own_redistributor(&self) -> Result<&Redistributor, GicError> {
         let affinity = percpu::affinity();
         self.redistributors
@@ -186,14 +194,26 @@ impl Controller for GicV3 {
         Ok(())
     }
 
-    fn enable(&self, interrupt: Interrupt) {
-        match interrupt.id {
-            IntId::Spi(_) => frame::enable(&self.distributor, interrupt),
-            IntId::Sgi(_) | IntId::Ppi(_) => {
-                if let Ok(own) = self.own_redistributor() {
-                    frame::enable(&own.private, interrupt);
-                }
-            }
+    fn shared_interrupts(&self) -> usize {
+        let lines = (self.distributor.read32(GICD_TYPER) & 0x1f) as usize * 32;
+        lines.min(usize::from(Spi::COUNT))
+    }
+
+    fn enable(&self, id: IntId) {
+        if let Some(registers) = self.registers_of(id) {
+            frame::enable(registers, id);
+        }
+    }
+
+    fn disable(&self, id: IntId) {
+        if let Some(registers) = self.registers_of(id) {
+            frame::disable(registers, id);
+        }
+    }
+
+    fn configure(&self, id: IntId, trigger: Trigger) {
+        if let Some(registers) = self.registers_of(id) {
+            frame::configure(registers, id, trigger);
         }
     }
 
@@ -206,9 +226,13 @@ impl Controller for GicV3 {
         })
     }
 
-    fn end(&self, interrupt: Acknowledged) {
+    fn drop_priority(&self, interrupt: Acknowledged) {
         write_sysreg!("icc_eoir1_el1", interrupt.register.into());
-        write_sysreg!("icc_dir_el1", interrupt.register.into());
+        barrier::isb();
+    }
+
+    fn deactivate(&self, register: u32) {
+        write_sysreg!("icc_dir_el1", register.into());
         barrier::isb();
     }
 

@@ -5,7 +5,7 @@ use spin::Once;
 use xen_abi::DomId;
 use xen_core::memory::buddy::{Block, Buddy, FreeError, MAX_ORDER, OutOfMemory};
 use xen_core::memory::frame::{BankError, FrameInfo, FrameTable, FrameType};
-use xen_types::{HpaRange, Mfn, PAGE_SIZE};
+use xen_types::{HpaRange, Mfn, PAGE_SHIFT, PAGE_SIZE};
 
 use crate::lock::IrqLock;
 
@@ -91,6 +91,36 @@ fn free_block(block: Block) -> Result<(), FreeError> {
         .lock()
         .as_mut()
         .map_or(Ok(()), |buddy| buddy.free(block))
+}
+
+/// A block of 2^order frames as RAM of a domain, inside `within` if that is given. Its contents are
+/// whatever was there before.
+pub fn allocate_for_domain(
+    order: u8,
+    within: Option<HpaRange>,
+    owner: DomId,
+) -> Result<HpaRange, OutOfFrames> {
+    let mut buddy = BUDDY.lock();
+    let buddy = buddy.as_mut().ok_or(OutOfFrames::TooEarly)?;
+    let block = match within {
+        Some(within) => buddy.allocate_within(order, within, owner, FrameType::DomainRam)?,
+        None => buddy.allocate(order, owner, FrameType::DomainRam)?,
+    };
+    Ok(block.range())
+}
+
+/// Whether every frame that `range` touches is RAM of `owner`.
+pub fn is_ram_of(range: HpaRange, owner: DomId) -> bool {
+    let Some(table) = TABLE.get() else {
+        return false;
+    };
+    let (first, last) = (range.start().frame().get(), range.end().get() - 1);
+    (first..=last >> PAGE_SHIFT).all(|frame| {
+        table.lookup(Mfn::new(frame)).is_some_and(|info| {
+            let state = info.state();
+            state.owner == owner && state.kind == FrameType::DomainRam
+        })
+    })
 }
 
 /// A frame for a page table.

@@ -12,6 +12,11 @@ pub fn read_only(range: HpaRange) -> &'static [u8] {
     unsafe { core::slice::from_raw_parts(range.start().get() as *const u8, range.size() as usize) }
 }
 
+/// A boot module: RAM that the memory map keeps from the allocator.
+pub fn module(range: HpaRange) -> &'static [u8] {
+    read_only(range)
+}
+
 /// Memory that the caller has just taken for itself alone, as bytes.
 ///
 /// # Safety

@@ -96,17 +96,17 @@ fn what_later_parts_need_is_kept_and_warned_of() {
     assert_eq!(options.iommu, Some("no-sharept"));
     assert_eq!(options.pci_passthrough, Some(""));
     assert_eq!(options.assignable, Some("0000:01:00.0,0000:02:00.0"));
-    assert_eq!(options.warnings().len(), 7);
+    assert_eq!(options.warnings().len(), 5);
 }
 
 #[test]
 fn an_unknown_key_warns_with_the_nearest() {
     assert_eq!(
-        warnings("logvl=info foo dom0_mem=1G no-noreboto"),
+        warnings("logvl=info foo iommu=1 no-noreboto"),
         [
             r#"unknown key "logvl" is ignored; did you mean "loglvl"?"#,
             r#"unknown key "foo" is ignored"#,
-            r#""dom0_mem" has no effect in this version"#,
+            r#""iommu" has no effect in this version"#,
             r#"unknown key "no-noreboto" is ignored; did you mean "noreboot"?"#,
         ]
     );

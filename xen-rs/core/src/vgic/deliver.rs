@@ -1,0 +1,196 @@
+//! Between the state of interrupts and the list registers.
+//!
+//! [`flush`] moves the most urgent interrupts into list registers before a CPU runs, [`sync`] takes
+//! them back when their state is to be looked at. With more interrupts than list registers, the
+//! hardware is asked for a maintenance interrupt when they run out. An active interrupt without a
+//! list register is ended by counting: a guest ends interrupts in the order of their priority, so
+//! that an end which matches no list register is meant for the most urgent of those left out.
+
+use arrayvec::ArrayVec;
+use xen_types::IntId;
+
+use super::cpu::Cpu;
+use super::distributor::Distributor;
+use super::effects::Effects;
+use super::irq::Irq;
+use super::lr::{Format, ListRegister, ListRegisters, MAX};
+
+/// Interrupts by urgency: priority, then active ones (pending ones of the same priority cannot
+/// preempt them), then the lowest id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    priority: u8,
+    inactive: bool,
+    id: IntId,
+}
+
+impl Candidate {
+    fn new(id: IntId, irq: &Irq) -> Self {
+        Self {
+            priority: irq.priority(),
+            inactive: !irq.is_active_now(),
+            id,
+        }
+    }
+}
+
+/// The most urgent interrupts.
+struct Choice {
+    /// Most urgent first.
+    chosen: ArrayVec<Candidate, MAX>,
+    room: usize,
+    left_out: bool,
+    active_left_out: bool,
+}
+
+impl Choice {
+    fn new(room: usize) -> Self {
+        Self {
+            chosen: ArrayVec::new(),
+            room: room.min(MAX),
+            left_out: false,
+            active_left_out: false,
+        }
+    }
+
+    fn offer(&mut self, candidate: Candidate) {
+        let place = self.chosen.partition_point(|other| *other < candidate);
+        if self.chosen.len() == self.room {
+            let dropped = if place == self.room {
+                Some(candidate)
+            } else {
+                self.chosen.pop()
+            };
+            self.left_out = true;
+            self.active_left_out |= dropped.is_some_and(|dropped| !dropped.inactive);
+            if place == self.room {
+                return;
+            }
+        }
+        // There is room now, and the place is within it.
+        let _ = self.chosen.try_insert(place, candidate);
+    }
+}
+
+/// The interrupts in a CPU's queues.
+fn queued<'a>(
+    distributor: &'a Distributor,
+    cpu: &'a Cpu,
+) -> impl Iterator<Item = (IntId, &'a Irq)> {
+    let shared = distributor
+        .ready(cpu.id())
+        .map(|(spi, irq)| (spi.into(), irq));
+    cpu.ready().chain(shared)
+}
+
+/// Changes an interrupt that is private to the CPU or shared.
+fn update<R>(
+    distributor: &mut Distributor,
+    cpu: &mut Cpu,
+    id: IntId,
+    effects: &mut Effects,
+    change: impl FnOnce(&mut Irq, &mut Effects) -> R,
+) -> Option<R> {
+    match id {
+        IntId::Spi(spi) => distributor.update(spi, effects, change),
+        _ => cpu.update(id, effects, change),
+    }
+}
+
+/// Whether the CPU has an interrupt to take that is in no list register.
+pub(super) fn has_deliverable(distributor: &Distributor, cpu: &Cpu) -> bool {
+    queued(distributor, cpu).any(|(_, irq)| irq.is_deliverable(distributor.groups()))
+}
+
+fn is_routed_elsewhere(distributor: &Distributor, cpu: &Cpu, id: IntId) -> bool {
+    match id {
+        IntId::Spi(spi) => {
+            let route = distributor.route(spi);
+            route.and_then(|route| distributor.target(route)) != Some(cpu.id())
+        }
+        _ => false,
+    }
+}
+
+/// Moves the most urgent interrupts into the list registers, which are free.
+pub(super) fn flush<F: Format>(
+    distributor: &mut Distributor,
+    cpu: &mut Cpu,
+    registers: &mut ListRegisters<F>,
+) {
+    let groups = distributor.groups();
+    let mut choice = Choice::new(registers.implemented());
+    for (id, irq) in queued(distributor, cpu) {
+        if irq.is_wanted(groups) {
+            choice.offer(Candidate::new(id, irq));
+        }
+    }
+    // With a single list register each end must be told, as there is no underflow to notice.
+    let watched = choice.left_out && registers.implemented() == 1;
+    // What moves to our own list registers is no news to anyone.
+    let mut silent = Effects::new();
+    for candidate in &choice.chosen {
+        let id = candidate.id;
+        // What is active here but routed elsewhere must go there as soon as it is ended.
+        let leaving = is_routed_elsewhere(distributor, cpu, id);
+        let groups = if leaving { 0 } else { groups };
+        let register = update(distributor, cpu, id, &mut silent, |irq, _| {
+            irq.load(id, groups, watched || leaving)
+        });
+        if let Some(register) = register {
+            registers.push(&register);
+        }
+    }
+    registers.set_maintenance(choice.left_out, choice.active_left_out);
+}
+
+/// Takes the state back from the list registers and frees them.
+pub(super) fn sync<F: Format>(
+    distributor: &mut Distributor,
+    cpu: &mut Cpu,
+    registers: &mut ListRegisters<F>,
+    effects: &mut Effects,
+) {
+    for _ in 0..registers.take_unlisted_ends() {
+        end_unlisted(distributor, cpu, effects);
+    }
+    while let Some(register) = registers.pop() {
+        store(distributor, cpu, &register, effects);
+    }
+    registers.set_maintenance(false, false);
+}
+
+fn store(
+    distributor: &mut Distributor,
+    cpu: &mut Cpu,
+    register: &ListRegister,
+    effects: &mut Effects,
+) {
+    if let IntId::Spi(spi) = register.id
+        && distributor.owner(spi) != Some(cpu.id())
+    {
+        return;
+    }
+    update(distributor, cpu, register.id, effects, |irq, effects| {
+        let before = irq.status();
+        let deactivated = irq.store(register);
+        if !deactivated {
+            irq.report(before, effects);
+        }
+    });
+}
+
+/// Ends the most urgent interrupt that is active without a list register.
+fn end_unlisted(distributor: &mut Distributor, cpu: &mut Cpu, effects: &mut Effects) {
+    let ended = queued(distributor, cpu)
+        .filter(|(_, irq)| irq.is_active_now())
+        .map(|(id, irq)| Candidate::new(id, irq))
+        .min();
+    if let Some(ended) = ended {
+        update(distributor, cpu, ended.id, effects, |irq, effects| {
+            let before = irq.status();
+            irq.set_active(false);
+            irq.report(before, effects);
+        });
+    }
+}

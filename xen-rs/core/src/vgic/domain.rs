@@ -1,0 +1,360 @@
+//! The interrupt controller of a domain as a whole.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use super::alloc::vec::Vec;
+
+use xen_types::{IntId, Ppi, Spi};
+
+use super::cpu::Cpu;
+use super::deliver;
+use super::distributor::Distributor;
+use super::effects::{CpuId, CpuSet, Effects};
+use super::irq::Irq;
+use super::lr::{Format, ListRegisters};
+use super::mmio::{Access, Direction, redistributor, v2, v3};
+use super::sgi::{Request, SgiRegister};
+use super::{CreateError, Version};
+
+/// Mutual exclusion around a value.
+pub trait Lock<T> {
+    /// An open lock.
+    fn new(value: T) -> Self;
+    /// Calls with the value while no one else has it.
+    fn with<R>(&self, call: impl FnOnce(&mut T) -> R) -> R;
+}
+
+/// The kind of lock to use: one that masks interrupts, as interrupt handlers inject.
+pub trait Locking {
+    /// The lock around a value.
+    type Lock<T>: Lock<T>;
+}
+
+/// The frames that a guest's loads and stores can reach.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Region {
+    /// The distributor: 4 KiB for GICv2, 64 KiB for GICv3.
+    Distributor,
+    /// The redistributors of all CPUs in order, 128 KiB each.
+    Redistributors,
+}
+
+/// Why a virtual interrupt cannot stand for a physical one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The guest has no such interrupt.
+    #[error("{0}: the guest has no such interrupt")]
+    Missing(IntId),
+    /// It stands for one already, or is pending or active.
+    #[error("{0}: in use")]
+    Busy(IntId),
+}
+
+/// A CPU's part.
+struct Private<L: Locking> {
+    cpu: L::Lock<Cpu>,
+    /// Something changed since the list registers were last filled.
+    news: AtomicBool,
+}
+
+/// The interrupt controller of a domain.
+pub struct Vgic<L: Locking> {
+    version: Version,
+    spis: usize,
+    distributor: L::Lock<Distributor>,
+    cpus: Vec<Private<L>>,
+}
+
+impl<L: Locking> Vgic<L> {
+    /// A controller after reset, with `cpus` CPUs and at least `spis` shared interrupts: rounded
+    /// up to what `GICD_TYPER` can say, a multiple of 32 or all 988.
+    ///
+    /// # Errors
+    /// [`CreateError`]: too many of either, no CPU, or no memory.
+    pub fn new(version: Version, cpus: usize, spis: usize) -> Result<Self, CreateError> {
+        let most = version.max_cpus();
+        if cpus == 0 || cpus > most {
+            return Err(CreateError::Cpus { cpus, most });
+        }
+        let all = usize::from(Spi::COUNT);
+        if spis > all {
+            return Err(CreateError::Spis(spis));
+        }
+        let spis = spis.next_multiple_of(32).min(all);
+        let mut private = Vec::new();
+        private
+            .try_reserve_exact(cpus)
+            .map_err(|_| CreateError::OutOfMemory)?;
+        private.extend((0..cpus).filter_map(CpuId::new).map(|id| Private {
+            cpu: L::Lock::new(Cpu::new(id, version)),
+            news: AtomicBool::new(false),
+        }));
+        Ok(Self {
+            version,
+            spis,
+            distributor: L::Lock::new(Distributor::new(version, cpus, spis)?),
+            cpus: private,
+        })
+    }
+
+    /// What the guest sees.
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// How many CPUs there are.
+    pub fn cpus(&self) -> usize {
+        self.cpus.len()
+    }
+
+    /// How many shared interrupts there are.
+    pub const fn spis(&self) -> usize {
+        self.spis
+    }
+
+    /// A load or store by `cpu`. Its list registers must have been synced before. Returns what a
+    /// load reads, zero for a store; what does not exist reads zero and ignores writes.
+    pub fn access(&self, cpu: CpuId, region: Region, access: Access, effects: &mut Effects) -> u64 {
+        let value = match (self.version, region) {
+            (Version::V2, Region::Distributor) => self.access_v2(cpu, access, effects),
+            (Version::V3, Region::Distributor) => {
+                let (value, groups_changed) = self
+                    .distributor
+                    .with(|distributor| v3::access(distributor, access, effects));
+                self.note_groups(groups_changed, effects);
+                value
+            }
+            (Version::V3, Region::Redistributors) => self.access_redistributor(access, effects),
+            (Version::V2, Region::Redistributors) => 0,
+        };
+        self.note(effects);
+        match access.direction {
+            Direction::Read => value,
+            Direction::Write(_) => 0,
+        }
+    }
+
+    fn access_v2(&self, cpu: CpuId, access: Access, effects: &mut Effects) -> u64 {
+        let outcome = self.with_cpu(cpu, |distributor, cpu| {
+            v2::access(distributor, cpu, access, effects)
+        });
+        let outcome = outcome.unwrap_or_default();
+        self.note_groups(outcome.groups_changed, effects);
+        if let Some(request) = outcome.sgi {
+            self.deliver_sgi(request, effects);
+        }
+        outcome.value
+    }
+
+    fn access_redistributor(&self, access: Access, effects: &mut Effects) -> u64 {
+        let index = (access.offset >> redistributor::SIZE_SHIFT) as usize;
+        let last = index + 1 == self.cpus.len();
+        self.cpus.get(index).map_or(0, |private| {
+            private
+                .cpu
+                .with(|cpu| redistributor::access(cpu, last, access, effects))
+        })
+    }
+
+    /// A write to one of the registers by which a GICv3 guest sends SGIs. With GICv2 there is none.
+    pub fn send_sgi(&self, from: CpuId, register: SgiRegister, value: u64, effects: &mut Effects) {
+        if self.version == Version::V3
+            && let Some(request) =
+                Request::of_system_register(register, value, from, self.cpus.len())
+        {
+            self.deliver_sgi(request, effects);
+            self.note(effects);
+        }
+    }
+
+    fn deliver_sgi(&self, request: Request, effects: &mut Effects) {
+        for target in request.targets {
+            if let Some(private) = self.cpus.get(target.get()) {
+                private.cpu.with(|cpu| request.arrive(cpu, effects));
+            }
+        }
+    }
+
+    /// The input of a private peripheral interrupt goes up or down.
+    pub fn set_private_line(&self, cpu: CpuId, ppi: Ppi, level: bool, effects: &mut Effects) {
+        self.change_private(cpu, ppi, effects, |irq| irq.set_line(level));
+    }
+
+    /// A private peripheral interrupt becomes pending, once: an event, or the arrival of the
+    /// physical interrupt that it is linked to.
+    pub fn inject_private(&self, cpu: CpuId, ppi: Ppi, effects: &mut Effects) {
+        self.change_private(cpu, ppi, effects, Irq::set_pending);
+    }
+
+    /// The input of a shared interrupt goes up or down.
+    pub fn set_line(&self, spi: Spi, level: bool, effects: &mut Effects) {
+        self.change_shared(spi, effects, |irq| irq.set_line(level));
+    }
+
+    /// A shared interrupt becomes pending, once: an event, or the arrival of the physical interrupt
+    /// that it is linked to.
+    pub fn inject(&self, spi: Spi, effects: &mut Effects) {
+        self.change_shared(spi, effects, Irq::set_pending);
+    }
+
+    fn change_private(
+        &self,
+        cpu: CpuId,
+        ppi: Ppi,
+        effects: &mut Effects,
+        change: impl FnOnce(&mut Irq),
+    ) {
+        if let Some(private) = self.cpus.get(cpu.get()) {
+            private
+                .cpu
+                .with(|cpu| cpu.change(ppi.into(), effects, change));
+            self.note(effects);
+        }
+    }
+
+    fn change_shared(&self, spi: Spi, effects: &mut Effects, change: impl FnOnce(&mut Irq)) {
+        self.distributor
+            .with(|distributor| distributor.change(spi, effects, change));
+        self.note(effects);
+    }
+
+    /// Lets a shared interrupt stand for a physical one: the guest's end deactivates it, and what
+    /// the guest enables, disables and configures is asked of it in the effects.
+    ///
+    /// # Errors
+    /// [`LinkError`]: there is no such interrupt, or it is in use.
+    pub fn link(&self, spi: Spi, physical: IntId, effects: &mut Effects) -> Result<(), LinkError> {
+        self.distributor
+            .with(|distributor| {
+                distributor.update(spi, effects, |irq, effects| {
+                    irq.link_to(physical, effects)
+                        .then_some(())
+                        .ok_or(LinkError::Busy(spi.into()))
+                })
+            })
+            .unwrap_or(Err(LinkError::Missing(spi.into())))
+    }
+
+    /// The same for a private interrupt of one CPU.
+    ///
+    /// # Errors
+    /// [`LinkError`]: there is no such CPU, or the interrupt is in use.
+    pub fn link_private(
+        &self,
+        cpu: CpuId,
+        ppi: Ppi,
+        physical: IntId,
+        effects: &mut Effects,
+    ) -> Result<(), LinkError> {
+        self.cpus
+            .get(cpu.get())
+            .and_then(|private| {
+                private.cpu.with(|cpu| {
+                    cpu.update(ppi.into(), effects, |irq, effects| {
+                        irq.link_to(physical, effects)
+                            .then_some(())
+                            .ok_or(LinkError::Busy(ppi.into()))
+                    })
+                })
+            })
+            .unwrap_or(Err(LinkError::Missing(ppi.into())))
+    }
+
+    /// Ends the link of a shared interrupt: the physical one is disabled, and deactivated if the
+    /// guest was not done with it. No CPU may have it in a list register: the domain is paused and
+    /// synced.
+    pub fn unlink(&self, spi: Spi, effects: &mut Effects) {
+        self.distributor.with(|distributor| {
+            distributor.update(spi, effects, Irq::unlink);
+        });
+        self.note(effects);
+    }
+
+    /// Whether the list registers of a CPU must be synced and filled anew before it runs.
+    pub fn has_news(&self, cpu: CpuId) -> bool {
+        self.cpus
+            .get(cpu.get())
+            .is_some_and(|private| private.news.load(Ordering::Acquire))
+    }
+
+    /// Whether a CPU has an interrupt to take. Its list registers must have been synced before.
+    pub fn has_deliverable(&self, cpu: CpuId) -> bool {
+        self.with_cpu(cpu, |distributor, cpu| {
+            deliver::has_deliverable(distributor, cpu)
+        })
+        .unwrap_or(false)
+    }
+
+    /// Fills the list registers, which are empty at first or after [`Vgic::sync`].
+    pub fn flush<F: Format>(&self, cpu: CpuId, registers: &mut ListRegisters<F>) {
+        if let Some(private) = self.cpus.get(cpu.get()) {
+            // Before the queues are read: what arrives after that is news again.
+            private.news.swap(false, Ordering::AcqRel);
+        }
+        self.with_cpu(cpu, |distributor, cpu| {
+            deliver::flush(distributor, cpu, registers);
+        });
+    }
+
+    /// Takes back what the list registers say, and empties them. [`Vgic::flush`] must follow before
+    /// the CPU runs again, as [`Vgic::has_news`] says.
+    pub fn sync<F: Format>(
+        &self,
+        cpu: CpuId,
+        registers: &mut ListRegisters<F>,
+        effects: &mut Effects,
+    ) {
+        let kicks = effects.take_kicks();
+        self.with_cpu(cpu, |distributor, cpu| {
+            deliver::sync(distributor, cpu, registers, effects);
+        });
+        if let Some(private) = self.cpus.get(cpu.get()) {
+            private.news.store(true, Ordering::Release);
+        }
+        // The CPU itself need not be told.
+        effects.unkick(cpu);
+        effects.kick_all(kicks);
+        self.note(effects);
+    }
+
+    /// A shared interrupt, as it stands.
+    pub fn shared(&self, spi: Spi) -> Option<Irq> {
+        self.distributor
+            .with(|distributor| distributor.irq(spi).cloned())
+    }
+
+    /// A private interrupt, as it stands.
+    pub fn private(&self, cpu: CpuId, id: IntId) -> Option<Irq> {
+        let private = self.cpus.get(cpu.get())?;
+        private.cpu.with(|cpu| cpu.irq(id).cloned())
+    }
+
+    /// Calls with both locks held, in their order.
+    fn with_cpu<R>(
+        &self,
+        cpu: CpuId,
+        call: impl FnOnce(&mut Distributor, &mut Cpu) -> R,
+    ) -> Option<R> {
+        let private = self.cpus.get(cpu.get())?;
+        let result = self
+            .distributor
+            .with(|distributor| private.cpu.with(|cpu| call(distributor, cpu)));
+        Some(result)
+    }
+
+    /// All CPUs must look again when forwarding goes on or off.
+    fn note_groups(&self, changed: bool, effects: &mut Effects) {
+        if changed {
+            effects.kick_all(CpuSet::first(self.cpus.len()));
+        }
+    }
+
+    /// Remembers for each CPU that is kicked that there is news.
+    fn note(&self, effects: &Effects) {
+        for cpu in effects.kicks() {
+            if let Some(private) = self.cpus.get(cpu.get()) {
+                private.news.store(true, Ordering::Release);
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Software generated interrupts: who gets one.
+
+use xen_types::Sgi;
+
+use super::cpu::Cpu;
+use super::effects::{CpuId, CpuSet, Effects};
+use super::{Version, cpu_with_levels};
+
+/// The registers that a GICv3 guest sends SGIs with (IHI 0069, 12.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SgiRegister {
+    /// `ICC_SGI1R_EL1`.
+    Sgi1,
+    /// `ICC_ASGI1R_EL1`: those of group 1 of the other security state, of which there is none.
+    Asgi1,
+    /// `ICC_SGI0R_EL1`: those of group 0.
+    Sgi0,
+}
+
+/// An SGI on its way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Request {
+    pub version: Version,
+    pub sgi: Sgi,
+    pub from: CpuId,
+    pub targets: CpuSet,
+    /// Whether those of group 1 may be sent so.
+    pub group1_too: bool,
+}
+
+impl Request {
+    /// What a write to one of the registers asks for, with `cpus` in the domain: a list of 16 CPUs
+    /// of one cluster, or all but the sender.
+    pub fn of_system_register(
+        register: SgiRegister,
+        value: u64,
+        from: CpuId,
+        cpus: usize,
+    ) -> Option<Self> {
+        let field = |shift: u32| (value >> shift) as u8;
+        let all = CpuSet::first(cpus);
+        let targets = if value >> 40 & 1 != 0 {
+            let mut others = all;
+            others.remove(from);
+            others
+        } else {
+            let range = field(44) & 0xf;
+            let mut listed = CpuSet::EMPTY;
+            for bit in 0..16 {
+                if value >> bit & 1 != 0
+                    && let Some(cpu) =
+                        cpu_with_levels([range << 4 | bit, field(16), field(32), field(48)])
+                {
+                    listed.insert(cpu);
+                }
+            }
+            listed.intersection(all)
+        };
+        Some(Self {
+            version: Version::V3,
+            sgi: Sgi::new(u32::from(field(24) & 0xf))?,
+            from,
+            targets,
+            group1_too: register == SgiRegister::Sgi1,
+        })
+    }
+
+    /// Arrives at a target.
+    pub fn arrive(&self, cpu: &mut Cpu, effects: &mut Effects) {
+        cpu.change(self.sgi.into(), effects, |irq| match self.version {
+            Version::V2 => irq.add_sources(1 << (self.from.get() & 7)),
+            Version::V3 if irq.is_group1() && !self.group1_too => {}
+            Version::V3 => irq.set_pending(),
+        });
+    }
+}

@@ -1,0 +1,284 @@
+//! Dom0: the control domain, made from the boot modules and the host's device tree.
+
+use alloc::vec::Vec;
+
+use log::{info, warn};
+use platform_dt::dom0::{self, Dom0Error, Dom0Plan, GuestGic, HypervisorNode};
+use platform_dt::{BootInfo, Gic, Host, HostTree, Module, ModuleKind};
+use spin::Once;
+use xen_abi::DomId;
+use xen_core::cmdline::Options;
+use xen_core::event::EventError;
+use xen_core::kernel::{ImageHeader, KernelError, Placement};
+use xen_core::memory::buddy::MAX_ORDER;
+use xen_core::paging::stage2::Attributes;
+use xen_core::paging::{MapError, OutOfTables};
+use xen_core::psci::Power;
+use xen_core::vgic::{CpuId, CreateError, Effects, LinkError, Region, Version, Vgic};
+use xen_types::{Gpa, GpaRange, Hpa, HpaRange, IntId, PAGE_SIZE};
+
+use super::memory::before_start;
+use super::space::{self, Space, Vmid};
+use super::{Domain, Vcpu, events};
+use crate::arch::cache;
+use crate::arch::percpu::PerCpu;
+use crate::image;
+use crate::lock::IrqLock;
+use crate::memory::frames::{self, OutOfFrames};
+use crate::memory::ram;
+
+const DOM0: DomId = DomId::new(0);
+/// Memory without `dom0_mem=`, as Xen has it.
+const DEFAULT_MEMORY: u64 = 512 << 20;
+/// Bytes of a redistributor without virtual LPIs.
+const REDISTRIBUTOR: u64 = 0x2_0000;
+/// First addresses that a 32-bit DMA master cannot reach.
+const BELOW_4_GIB: u64 = 1 << 32;
+
+/// Why there is no Dom0.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// Its interrupt controller is not offered yet.
+    #[error("a GICv2 host: Dom0 needs GICv3 in this version")]
+    Gic,
+    /// The kernel is none.
+    #[error("{0}")]
+    Kernel(#[from] KernelError),
+    /// No memory.
+    #[error("{0}")]
+    Memory(#[from] OutOfFrames),
+    /// No tables.
+    #[error("{0}")]
+    Tables(#[from] OutOfTables),
+    /// Addresses that cannot be mapped.
+    #[error("{0}")]
+    Map(#[from] MapError),
+    /// No interrupt controller.
+    #[error("{0}")]
+    Vgic(#[from] CreateError),
+    /// An interrupt that cannot be passed on.
+    #[error("{0}")]
+    Link(#[from] LinkError),
+    /// No event channels.
+    #[error("{0}")]
+    Events(#[from] EventError),
+    /// No device tree.
+    #[error("{0}")]
+    Tree(#[from] Dom0Error),
+    /// The tree is larger than its place.
+    #[error("the device tree of {0} bytes does not fit its place")]
+    TreeSize(usize),
+}
+
+/// What Dom0 is made of.
+pub struct Ingredients<'a> {
+    /// What the boot loader left.
+    pub info: &'a BootInfo<'static>,
+    /// The command line.
+    pub options: &'a Options<'static>,
+    /// The host's tree.
+    pub tree: &'a HostTree,
+    /// What it describes.
+    pub host: &'a Host,
+    /// The CPUs that run.
+    pub cpus: &'a [&'static PerCpu],
+    /// The path of the console that the hypervisor keeps.
+    pub console: Option<&'a str>,
+}
+
+impl Ingredients<'_> {
+    /// Dom0's kernel, if there is one.
+    pub fn kernel(&self) -> Option<&Module<'static>> {
+        self.info.modules.iter().find(|module| module.is_dom0_kernel())
+    }
+
+    fn ramdisk(&self) -> Option<&Module<'static>> {
+        let mut modules = self.info.modules.iter();
+        modules.find(|module| module.kind == ModuleKind::Ramdisk && module.domain.is_none())
+    }
+}
+
+/// Makes Dom0 and starts its first vCPU.
+///
+/// # Errors
+/// [`BuildError`]: there is no Dom0 then.
+pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), BuildError> {
+    let Gic::V3(gic) = &from.host.gic else {
+        return Err(BuildError::Gic);
+    };
+    let limit = from.cpus.len().min(Version::V3.max_cpus());
+    let asked = from.options.dom0_max_vcpus.map(|vcpus| vcpus.count(limit as u32) as usize);
+    let count = asked.unwrap_or(limit).clamp(1, limit);
+
+    let banks = allocate_memory(from.options.dom0_mem.and_then(|memory| memory.size).unwrap_or(DEFAULT_MEMORY))?;
+    let memory: Vec<GpaRange> = banks.iter().map(|bank| direct(*bank)).collect();
+    let redistributors = GpaRange::new(
+        Gpa::new(gic.redistributors.first().map_or(0, |region| region.start().get())),
+        REDISTRIBUTOR * count as u64,
+    )
+    .ok_or(BuildError::Gic)?;
+    let distributor = direct(gic.distributor);
+
+    let kernel_bytes = ram::module(kernel.range);
+    let header = ImageHeader::parse(kernel_bytes, kernel.range.size())?;
+    let ramdisk_size = from.ramdisk().map_or(0, |module| module.range.size());
+    let first = memory.first().copied().ok_or(BuildError::Gic)?;
+    let place = Placement::within(first, header, ramdisk_size)?;
+
+    let plan = Dom0Plan {
+        memory: &memory,
+        vcpus: count as u32,
+        command_line: from.info.dom0_command_line,
+        ramdisk: place.ramdisk,
+        hypervisor: HypervisorNode {
+            grant_window: direct(image::range()),
+            extended_regions: &[],
+            event_ppi: events::PPI,
+        },
+        gic: GuestGic::V3 {
+            distributor,
+            redistributors: &[redistributors],
+            stride: None,
+            its: &[],
+        },
+        console: from.console,
+        hidden: &[],
+        passthrough: &[],
+    };
+    let (tree, resources) = dom0::build(from.tree, from.host, &plan)?;
+    for withheld in &resources.withheld {
+        warn!("dom0: {withheld}");
+    }
+    if tree.len() as u64 > place.tree.size() {
+        return Err(BuildError::TreeSize(tree.len()));
+    }
+
+    load(place.kernel, kernel_bytes);
+    load(place.tree.start(), &tree);
+    if let (Some(module), Some(range)) = (from.ramdisk(), place.ramdisk) {
+        load(range.start(), ram::module(module.range));
+    }
+
+    let mut space = Space::new(Vmid::new(1).expect("1 is a VMID"))?;
+    for bank in &banks {
+        space.map(direct(*bank), bank.start(), Attributes::Ram)?;
+    }
+    for range in &resources.reserved {
+        space.map(direct(*range), range.start(), Attributes::Ram)?;
+    }
+    map_devices(&mut space, &resources.mmio)?;
+
+    let vgic = Vgic::new(Version::V3, count, crate::gic::shared_interrupts())?;
+    let mut effects = Effects::new();
+    let virt = from.host.timer.virt;
+    for id in (0..count).filter_map(CpuId::new) {
+        if let IntId::Ppi(ppi) = virt.id {
+            vgic.link_private(id, ppi, virt.id, &mut effects)?;
+        }
+    }
+    for interrupt in &resources.interrupts {
+        if let IntId::Spi(spi) = interrupt.id {
+            crate::gic::configure(interrupt.id, interrupt.trigger);
+            vgic.link(spi, interrupt.id, &mut effects)?;
+        }
+    }
+
+    let vcpus = (0..count)
+        .filter_map(CpuId::new)
+        .zip(from.cpus)
+        .map(|(id, cpu)| Vcpu {
+            id,
+            cpu,
+            start: IrqLock::new(None),
+            info: Once::new(),
+        });
+    let shared_page = frames::allocate_for_domain(0, None, DOM0)?;
+    // SAFETY: the allocator has just given the frame to this domain, which does not run.
+    cache::zero_pages(unsafe { before_start(shared_page) });
+    let domain: &'static Domain = alloc::boxed::Box::leak(alloc::boxed::Box::new(Domain {
+        id: DOM0,
+        space: IrqLock::new(space),
+        vgic,
+        power: IrqLock::new(Power::new(count as u8).ok_or(OutOfTables)?),
+        gic_frames: [
+            (Region::Distributor, distributor),
+            (Region::Redistributors, redistributors),
+        ],
+        vcpus: vcpus.collect(),
+        ram: memory,
+        ports: IrqLock::new(events::ports(DOM0, count)?),
+        shared_page,
+    }));
+    super::set_owner_of_interrupts(domain);
+    for vcpu in &domain.vcpus {
+        vcpu.cpu.vcpu.call_once(|| (domain, vcpu));
+    }
+    domain.carry_out(&mut effects);
+    info!(
+        "dom0: {count} vCPU(s), {} MiB in {} bank(s), kernel at {}, device tree of {} bytes at {}",
+        domain.ram.iter().map(|bank| bank.size()).sum::<u64>() >> 20,
+        domain.ram.len(),
+        place.kernel,
+        tree.len(),
+        place.tree.start(),
+    );
+    if let Some(first) = CpuId::new(0) {
+        domain.start(first, place.kernel, place.tree.start().get());
+    }
+    Ok(())
+}
+
+/// The guest's addresses that are the same as the host's.
+fn direct(range: HpaRange) -> GpaRange {
+    GpaRange::new(Gpa::new(range.start().get()), range.size()).expect("a range is not empty")
+}
+
+/// Takes RAM in blocks, the largest first, the first one below 4 GiB; zeroed.
+fn allocate_memory(size: u64) -> Result<Vec<HpaRange>, OutOfFrames> {
+    let low = HpaRange::new(Hpa::new(0), BELOW_4_GIB).expect("a range");
+    let mut banks: Vec<HpaRange> = Vec::new();
+    let mut rest = (size / PAGE_SIZE).max(1);
+    let mut largest = MAX_ORDER;
+    while rest > 0 {
+        let order = (rest.ilog2() as u8).min(largest);
+        let within = banks.is_empty().then_some(low);
+        match frames::allocate_for_domain(order, within, DOM0) {
+            Ok(bank) => {
+                // SAFETY: the allocator has just given the block to this domain, which does not run.
+                cache::zero_pages(unsafe { before_start(bank) });
+                rest -= 1 << order;
+                banks.push(bank);
+            }
+            Err(error) if order == 0 => return Err(error),
+            Err(_) => largest = order - 1,
+        }
+    }
+    banks.sort_by_key(|bank| bank.start());
+    Ok(banks)
+}
+
+/// Copies a piece into Dom0's RAM, and to memory: the kernel starts with its caches off.
+fn load(at: Gpa, bytes: &[u8]) {
+    let Some(target) = HpaRange::new(Hpa::new(at.get()), bytes.len() as u64) else {
+        return;
+    };
+    // SAFETY: the placement lies in Dom0's first bank, which is direct-mapped, and Dom0 does not run.
+    let target = unsafe { before_start(target) };
+    target.copy_from_slice(bytes);
+    cache::clean_slice_to_memory(target);
+}
+
+/// Maps registers and windows 1:1, as far as stage 2 reaches on this machine.
+fn map_devices(space: &mut Space, ranges: &[HpaRange]) -> Result<(), MapError> {
+    let reach = HpaRange::new(Hpa::new(0), 1 << space::geometry().input_bits());
+    for range in ranges {
+        let usable = reach.and_then(|reach| range.intersection(reach));
+        if usable != Some(*range) {
+            warn!("dom0: {range} lies in part or whole beyond what stage 2 reaches here");
+        }
+        if let Some(usable) = usable {
+            space.map(direct(usable), usable.start(), Attributes::Device)?;
+        }
+    }
+    Ok(())
+}

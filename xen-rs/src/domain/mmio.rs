@@ -1,0 +1,61 @@
+//! Loads and stores of a guest where nothing is mapped: its interrupt controller, or nothing.
+
+use xen_core::vgic::{Access, Direction, Region, Width};
+use xen_types::Gpa;
+
+use super::run::Running;
+
+/// Carries out the access that took the vCPU out, or gives it the abort that hardware would.
+pub fn access(running: &mut Running<'_>) {
+    if emulate(running).is_none() {
+        running.unhandled();
+        running.context.inject_data_abort();
+    }
+}
+
+fn emulate(running: &mut Running<'_>) -> Option<()> {
+    let access = running.context.syndrome().mmio()?;
+    let address = Gpa::new(running.context.fault_address());
+    let (region, offset) = running.domain.gic_register(address)?;
+    let width = match access.bytes {
+        1 => Width::Byte,
+        2 => Width::Half,
+        4 => Width::Word,
+        _ => Width::Double,
+    };
+    let direction = if access.write {
+        let value = running.context.register(access.register);
+        Direction::Write(access.stored(value))
+    } else {
+        Direction::Read
+    };
+    let request = Access {
+        offset,
+        width,
+        direction,
+    };
+    running.interface.sync(&running.domain.vgic, &mut running.effects);
+    let value = running.domain.vgic.access(
+        running.vcpu.id,
+        region,
+        request,
+        &mut running.effects,
+    );
+    if !access.write {
+        let value = access.loaded(value);
+        running.context.set_register(access.register, value);
+    }
+    running.context.skip_instruction();
+    Some(())
+}
+
+impl super::Domain {
+    /// The register of the interrupt controller at an address.
+    fn gic_register(&self, address: Gpa) -> Option<(Region, u32)> {
+        self.gic_frames.iter().find_map(|(region, frames)| {
+            let inside = frames.contains(address);
+            let offset = address.get().checked_sub(frames.start().get())?;
+            inside.then_some((*region, u32::try_from(offset).ok()?))
+        })
+    }
+}
