@@ -10,6 +10,10 @@ pub struct Artifacts {
     pub image: PathBuf,
     /// Debian's Linux 6.1 for arm64: `XEN_RS_KERNEL`.
     pub kernel: Option<PathBuf>,
+    /// Debian's Linux 6.12 for arm64: `XEN_RS_KERNEL_6_12`.
+    pub newer_kernel: Option<PathBuf>,
+    /// A static shell for arm64: `XEN_RS_BUSYBOX`.
+    pub busybox: Option<PathBuf>,
     /// The device trees of that kernel's package: `XEN_RS_DTB_DIR`.
     pub device_trees: Option<PathBuf>,
     /// U-Boot for QEMU's virt board: `XEN_RS_UBOOT`.
@@ -26,6 +30,8 @@ impl Artifacts {
         Some(Self {
             image: file("XEN_RS_IMAGE")?,
             kernel: file("XEN_RS_KERNEL"),
+            newer_kernel: file("XEN_RS_KERNEL_6_12"),
+            busybox: file("XEN_RS_BUSYBOX"),
             device_trees: file("XEN_RS_DTB_DIR"),
             u_boot: file("XEN_RS_UBOOT"),
             logs: file("XEN_RS_LOG_DIR").unwrap_or_else(|| env::temp_dir().join("xen-rs-logs")),

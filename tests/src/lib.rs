@@ -6,4 +6,5 @@
 pub mod artifacts;
 pub mod case;
 pub mod dtb;
+pub mod ramdisk;
 pub mod stub;

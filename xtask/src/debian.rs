@@ -32,6 +32,20 @@ pub const KERNEL_6_1: Package = Package {
     dependency: Some("linux-image-6.1."),
 };
 
+/// Linux 6.12.
+pub const KERNEL_6_12: Package = Package {
+    suite: "trixie",
+    name: "linux-image-arm64",
+    dependency: Some("linux-image-6.12."),
+};
+
+/// A shell that needs nothing beside it, for ramdisks.
+pub const BUSYBOX: Package = Package {
+    suite: "bookworm",
+    name: "busybox-static",
+    dependency: None,
+};
+
 /// U-Boot for QEMU's virt machine.
 pub const U_BOOT: Package = Package {
     suite: "bookworm",
@@ -67,6 +81,11 @@ pub fn kernel_image(unpacked: &Path) -> Result<PathBuf> {
 /// The folder of device trees in a kernel's unpacked package.
 pub fn device_trees(unpacked: &Path) -> Result<PathBuf> {
     find(&unpacked.join("usr/lib"), "linux-image-")
+}
+
+/// The shell in its unpacked package.
+pub fn busybox_program(unpacked: &Path) -> Result<PathBuf> {
+    find(&unpacked.join("bin"), "busybox").or_else(|_| find(&unpacked.join("usr/bin"), "busybox"))
 }
 
 /// U-Boot's firmware for QEMU's virt machine in its unpacked package.

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod boards;
+mod dom0;
 mod entry;
 mod exceptions;
 mod matrix;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         .chain(exceptions::tests())
         .chain(bad_input::tests())
         .chain(boards::tests())
+        .chain(dom0::tests())
         .map(|test| trial(test, artifacts.clone()))
         .collect();
     let wanted = trials.iter().any(|trial| !arguments.is_filtered_out(trial));

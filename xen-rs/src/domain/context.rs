@@ -94,7 +94,7 @@ impl Context {
 
     /// Gives EL1 the data abort that a bus without a device gives: a synchronous external abort.
     pub fn inject_data_abort(&mut self) {
-        let class = if self.from_el0() { 0x24 } else { 0x25 };
+        let class = if self.was_el0() { 0x24 } else { 0x25 };
         write_sysreg!("far_el1", self.far);
         // The instruction's length and direction stay as they were.
         self.inject(0, class << 26 | self.esr & (1 << 25 | 1 << 6) | 0x10);
@@ -110,7 +110,7 @@ impl Context {
         self.inject(0x180, 0x2f << 26 | 1 << 25);
     }
 
-    fn from_el0(&self) -> bool {
+    fn was_el0(&self) -> bool {
         self.spsr & 0xf == 0
     }
 

@@ -89,7 +89,10 @@ pub struct Ingredients<'a> {
 impl Ingredients<'_> {
     /// Dom0's kernel, if there is one.
     pub fn kernel(&self) -> Option<&Module<'static>> {
-        self.info.modules.iter().find(|module| module.is_dom0_kernel())
+        self.info
+            .modules
+            .iter()
+            .find(|module| module.is_dom0_kernel())
     }
 
     fn ramdisk(&self) -> Option<&Module<'static>> {
@@ -107,13 +110,25 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
         return Err(BuildError::Gic);
     };
     let limit = from.cpus.len().min(Version::V3.max_cpus());
-    let asked = from.options.dom0_max_vcpus.map(|vcpus| vcpus.count(limit as u32) as usize);
+    let asked = from
+        .options
+        .dom0_max_vcpus
+        .map(|vcpus| vcpus.count(limit as u32) as usize);
     let count = asked.unwrap_or(limit).clamp(1, limit);
 
-    let banks = allocate_memory(from.options.dom0_mem.and_then(|memory| memory.size).unwrap_or(DEFAULT_MEMORY))?;
+    let banks = allocate_memory(
+        from.options
+            .dom0_mem
+            .and_then(|memory| memory.size)
+            .unwrap_or(DEFAULT_MEMORY),
+    )?;
     let memory: Vec<GpaRange> = banks.iter().map(|bank| direct(*bank)).collect();
     let redistributors = GpaRange::new(
-        Gpa::new(gic.redistributors.first().map_or(0, |region| region.start().get())),
+        Gpa::new(
+            gic.redistributors
+                .first()
+                .map_or(0, |region| region.start().get()),
+        ),
         REDISTRIBUTOR * count as u64,
     )
     .ok_or(BuildError::Gic)?;

@@ -9,7 +9,8 @@ use xen_abi::event_channel::{
 use xen_abi::shared_info::{MASK, PENDING, PENDING_SELECTOR, UPCALL_PENDING};
 use xen_abi::{DomId, Errno};
 use xen_core::event::{
-    self, Caller, Domains, EventError, Pair, Port, PortTable, Raised, SharedPage, Side, VcpuId, Virq,
+    self, Caller, Domains, EventError, Pair, Port, PortTable, Raised, SharedPage, Side, VcpuId,
+    Virq,
 };
 use xen_core::vgic::{CpuId, Effects};
 use xen_types::{Hpa, Ppi};
@@ -56,7 +57,10 @@ impl Pages<'_> {
 
 impl SharedPage for Pages<'_> {
     fn set_pending(&self, port: Port) -> bool {
-        self.word(PENDING, port.word()).fetch_or(port.bit(), Ordering::SeqCst) & port.bit() != 0
+        self.word(PENDING, port.word())
+            .fetch_or(port.bit(), Ordering::SeqCst)
+            & port.bit()
+            != 0
     }
 
     fn clear_pending(&self, port: Port) {
@@ -73,7 +77,10 @@ impl SharedPage for Pages<'_> {
     }
 
     fn clear_mask(&self, port: Port) -> bool {
-        self.word(MASK, port.word()).fetch_and(!port.bit(), Ordering::SeqCst) & port.bit() != 0
+        self.word(MASK, port.word())
+            .fetch_and(!port.bit(), Ordering::SeqCst)
+            & port.bit()
+            != 0
     }
 
     fn set_selector(&self, vcpu: VcpuId, word: u32) -> bool {
@@ -178,11 +185,7 @@ pub fn event_channel_op(running: &mut Running<'_>, operation: u64, buffer: u64) 
     Ok(0)
 }
 
-fn operate(
-    running: &Running<'_>,
-    operation: u64,
-    buffer: u64,
-) -> Result<Option<Raised>, Failure> {
+fn operate(running: &Running<'_>, operation: u64, buffer: u64) -> Result<Option<Raised>, Failure> {
     let domain = running.domain;
     let all = All(domain);
     let caller = Caller {
@@ -258,10 +261,7 @@ fn operate(
     Ok(raised)
 }
 
-fn read<T: FromBytes + IntoBytes>(
-    domain: &Domain,
-    buffer: u64,
-) -> Result<T, BadAddress> {
+fn read<T: FromBytes + IntoBytes>(domain: &Domain, buffer: u64) -> Result<T, BadAddress> {
     let mut request = T::new_zeroed();
     copy_from(domain, buffer, request.as_mut_bytes())?;
     Ok(request)
@@ -280,5 +280,9 @@ fn write<T: IntoBytes + zerocopy::Immutable>(
 /// # Errors
 /// If there is no memory for them.
 pub fn ports(domain: DomId, vcpus: usize) -> Result<PortTable, EventError> {
-    PortTable::new(domain, vcpus as u32, xen_abi::event_channel::TWO_LEVEL_CHANNELS - 1)
+    PortTable::new(
+        domain,
+        vcpus as u32,
+        xen_abi::event_channel::TWO_LEVEL_CHANNELS - 1,
+    )
 }

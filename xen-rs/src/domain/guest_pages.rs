@@ -82,7 +82,9 @@ fn register_vcpu_info(
     if !fits || !offset.is_multiple_of(8) {
         return Err(Errno::NoAddress);
     }
-    let address = Gfn::new(request.mfn).address().and_then(|page| page.checked_add(offset));
+    let address = Gfn::new(request.mfn)
+        .address()
+        .and_then(|page| page.checked_add(offset));
     let address = address.ok_or(Errno::Invalid)?;
     let host = running.domain.space.lock().writable_ram(address);
     let host = host.ok_or(Errno::Access)?;

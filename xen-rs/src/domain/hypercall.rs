@@ -37,9 +37,7 @@ pub fn call(running: &mut Running<'_>) {
         Some(Hypercall::ConsoleIo) => console_io(running, operation, second, third),
         Some(Hypercall::MemoryOp) => guest_pages::memory_op(running, operation, second),
         Some(Hypercall::VcpuOp) => guest_pages::vcpu_op(running, operation, second, third),
-        Some(Hypercall::EventChannelOp) => {
-            events::event_channel_op(running, operation, second)
-        }
+        Some(Hypercall::EventChannelOp) => events::event_channel_op(running, operation, second),
         Some(Hypercall::SchedOp) => sched_op(running, operation, second),
         _ => Err(Errno::NoCall),
     };
@@ -122,7 +120,11 @@ fn console_io(running: &mut Running<'_>, operation: u64, count: u64, buffer: u64
             let mut chunk = [0; CHUNK];
             let room = count.min(CHUNK as u64) as usize;
             let read = console::input::read(chunk.get_mut(..room).unwrap_or_default());
-            copy_to(running.domain, buffer, chunk.get(..read).unwrap_or_default())?;
+            copy_to(
+                running.domain,
+                buffer,
+                chunk.get(..read).unwrap_or_default(),
+            )?;
             Ok(read as u64)
         }
         None => Err(Errno::NoCall),

@@ -34,13 +34,13 @@ fn emulate(running: &mut Running<'_>) -> Option<()> {
         width,
         direction,
     };
-    running.interface.sync(&running.domain.vgic, &mut running.effects);
-    let value = running.domain.vgic.access(
-        running.vcpu.id,
-        region,
-        request,
-        &mut running.effects,
-    );
+    running
+        .interface
+        .sync(&running.domain.vgic, &mut running.effects);
+    let value = running
+        .domain
+        .vgic
+        .access(running.vcpu.id, region, request, &mut running.effects);
     if !access.write {
         let value = access.loaded(value);
         running.context.set_register(access.register, value);

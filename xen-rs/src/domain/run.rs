@@ -17,8 +17,7 @@ const SCTLR_EL1: u64 = 0x30d0_0800;
 /// `HCR_EL2` for a guest: EL1 is AArch64 (RW), SMC and reads of identification registers trap (TSC,
 /// TID3), maintenance is broadcast (FB), interrupts and errors come here (AMO, IMO, FMO), invalidation
 /// by set and way cleans (SWIO), stage 2 is on (VM).
-const HCR_GUEST: u64 =
-    1 << 31 | 1 << 19 | 1 << 18 | 1 << 9 | 1 << 5 | 1 << 4 | 1 << 3 | 1 << 1 | 1;
+const HCR_GUEST: u64 = 1 << 31 | 1 << 19 | 1 << 18 | 1 << 9 | 1 << 5 | 1 << 4 | 1 << 3 | 1 << 1 | 1;
 
 /// Exception classes (Arm ARM D24.2.41).
 const HVC: u8 = 0x16;
@@ -186,12 +185,12 @@ impl Running<'_> {
         let function = self.context.register(0) as u32;
         let arguments = [1, 2, 3].map(|number| self.context.register(number));
         let domain = self.domain;
-        let answer = domain.power.lock().call(
-            self.vcpu.id.get(),
-            function,
-            arguments,
-            |address| domain.is_ram(address),
-        );
+        let answer = domain
+            .power
+            .lock()
+            .call(self.vcpu.id.get(), function, arguments, |address| {
+                domain.is_ram(address)
+            });
         let Some(answer) = answer else {
             // SMCCC: an unknown function returns NOT_SUPPORTED.
             self.context.set_register(0, u64::MAX);

@@ -16,8 +16,8 @@ use spin::Once;
 use xen_types::{IntId, Interrupt, Ppi, Sgi, Trigger};
 
 use crate::arch::{barrier, percpu, time};
-use crate::{console, domain};
 use crate::memory::device::MapError;
+use crate::{console, domain};
 
 /// What an interrupt controller must do for the rest of the hypervisor.
 trait Controller: Send + Sync {
@@ -210,7 +210,9 @@ pub fn deactivate(id: IntId) {
 
 /// Shared interrupts of the machine.
 pub fn shared_interrupts() -> usize {
-    CONTROLLER.get().map_or(0, |controller| controller.shared_interrupts())
+    CONTROLLER
+        .get()
+        .map_or(0, |controller| controller.shared_interrupts())
 }
 
 /// Pings a CPU: it answers by taking a timer interrupt soon after.

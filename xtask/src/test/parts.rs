@@ -19,6 +19,8 @@ const QEMU_JOBS: &str = "2";
 /// What Debian's arm64 packages bring for the tests.
 pub struct Packages {
     kernel: std::path::PathBuf,
+    newer_kernel: std::path::PathBuf,
+    busybox: std::path::PathBuf,
     device_trees: std::path::PathBuf,
     u_boot: std::path::PathBuf,
 }
@@ -27,9 +29,13 @@ impl Packages {
     /// Finds them in the cache, or fetches them.
     pub fn prepare(context: &Context) -> Result<Self> {
         let kernel = debian::unpacked(context, &debian::KERNEL_6_1)?;
+        let newer_kernel = debian::unpacked(context, &debian::KERNEL_6_12)?;
+        let busybox = debian::unpacked(context, &debian::BUSYBOX)?;
         let u_boot = debian::unpacked(context, &debian::U_BOOT)?;
         Ok(Self {
             kernel: debian::kernel_image(&kernel)?,
+            newer_kernel: debian::kernel_image(&newer_kernel)?,
+            busybox: debian::busybox_program(&busybox)?,
             device_trees: debian::device_trees(&kernel)?,
             u_boot: debian::u_boot_firmware(&u_boot)?,
         })
@@ -39,6 +45,8 @@ impl Packages {
     fn show(&self, cargo: &mut Command) {
         cargo
             .env("XEN_RS_KERNEL", &self.kernel)
+            .env("XEN_RS_KERNEL_6_12", &self.newer_kernel)
+            .env("XEN_RS_BUSYBOX", &self.busybox)
             .env("XEN_RS_DTB_DIR", &self.device_trees)
             .env("XEN_RS_UBOOT", &self.u_boot);
     }

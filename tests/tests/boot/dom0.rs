@@ -1,0 +1,125 @@
+//! Dom0: Debian's kernels, unmodified, to a shell on the hypervisor's console.
+
+use anyhow::{Result, ensure};
+use tests::case::Case;
+use tests::ramdisk;
+use xtask::qemu::{Machine, Memory, Session};
+
+use super::{Test, needed};
+
+/// Which kernel.
+#[derive(Clone, Copy)]
+enum Kernel {
+    V6_1,
+    V6_12,
+}
+
+impl Kernel {
+    const fn release(self) -> &'static str {
+        match self {
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+        }
+    }
+}
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for kernel in [Kernel::V6_1, Kernel::V6_12] {
+        for cpus in [1, 2, 4] {
+            let name = format!("dom0::linux-{}-{cpus}vcpu", kernel.release());
+            tests.push(Test::new(name, move |case| {
+                shell(case, kernel, cpus, "cortex-a72")
+            }));
+        }
+    }
+    for model in ["cortex-a53", "cortex-a57", "neoverse-n1", "max"] {
+        let name = format!("dom0::{model}");
+        tests.push(Test::new(name, move |case| {
+            shell(case, Kernel::V6_1, 2, model)
+        }));
+    }
+    tests.push(Test::new("dom0::reboot", |case| {
+        let mut session = boot(case, Kernel::V6_1, 1, "cortex-a72")?;
+        type_line(&mut session, "reboot -f")?;
+        session.expect("info: dom0: reset$")?;
+        session.wait_end()
+    }));
+    tests.push(Test::new("dom0::kernel-panic", |case| {
+        let mut session = boot(case, Kernel::V6_1, 1, "cortex-a72")?;
+        type_line(&mut session, "echo c > /proc/sysrq-trigger")?;
+        session.expect("Kernel panic - not syncing")?;
+        session
+            .expect("info: dom0: reset$|dom0: the kernel has crashed|end Kernel panic")
+            .map(drop)
+    }));
+    tests
+}
+
+/// Boots to the shell, types at it, and switches the machine off from there.
+fn shell(case: &Case, kernel: Kernel, cpus: u32, model: &str) -> Result<()> {
+    let mut session = boot(case, kernel, cpus, model)?;
+    let [_, online, timers] = session
+        .saw("DOM0: (\\d+) CPUs online, (\\d+) with timer ticks")?
+        .try_into()
+        .unwrap_or_default();
+    let expected = cpus.to_string();
+    ensure!(
+        online == expected && timers == expected,
+        "{online} CPUs, {timers} ticking"
+    );
+    session.saw("^DOM0: hypervisor xen 4.20")?;
+    session.saw("DOM0: event interrupts [1-9]")?;
+    type_line(&mut session, "echo six times seven is $((6*7))")?;
+    session.expect("^six times seven is 42")?;
+    type_line(&mut session, "poweroff -f")?;
+    session.expect("info: dom0: power off$")?;
+    session.wait_end()
+}
+
+fn type_line(session: &mut Session, line: &str) -> Result<()> {
+    session.send(&format!("{line}\n"))
+}
+
+/// Boots Dom0 with one vCPU for each CPU until its shell waits.
+fn boot(case: &Case, kernel: Kernel, cpus: u32, model: &str) -> Result<Session> {
+    let image = match kernel {
+        Kernel::V6_1 => needed(&case.artifacts.kernel, "no kernel (XEN_RS_KERNEL)"),
+        Kernel::V6_12 => needed(
+            &case.artifacts.newer_kernel,
+            "no kernel (XEN_RS_KERNEL_6_12)",
+        ),
+    }?;
+    let busybox = needed(&case.artifacts.busybox, "no shell (XEN_RS_BUSYBOX)")?;
+    let script = "\
+        echo DOM0: $(nproc) CPUs online, \
+        $(grep arch_timer /proc/interrupts | sed 's/GIC.*//;s/.*: *//' | tr -s ' ' '\\n' | grep -c '^[1-9]') with timer ticks\n\
+        echo DOM0: hypervisor $(cat /sys/hypervisor/type) \
+        $(cat /sys/hypervisor/version/major).$(cat /sys/hypervisor/version/minor)\n\
+        echo DOM0: event interrupts $(grep events /proc/interrupts | tr -s ' ' | cut -d' ' -f3)\n\
+        sleep 1\n\
+        echo DOM0: awake";
+    let ramdisk = case.write("ramdisk", &ramdisk::with_shell(&busybox, script)?)?;
+    let mut machine = Machine {
+        cpus,
+        cpu: model.to_string(),
+        memory: Memory::gib(2),
+        append: Some("dom0_mem=1G".into()),
+        ..case.virt()
+    };
+    let loaders = [
+        format!(
+            "guest-loader,kernel={},addr=0x49000000,bootargs=console=hvc0 earlycon=xenboot",
+            image.display()
+        ),
+        format!("guest-loader,initrd={},addr=0x4e000000", ramdisk.display()),
+    ];
+    for loader in loaders {
+        machine.extra.extend(["-device".into(), loader.into()]);
+    }
+    let mut session = case.boot(&machine)?;
+    session.expect("info: dom0: .* vCPU")?;
+    session.expect("^DOM0: awake")?;
+    session.expect_prompt("# ")?;
+    Ok(session)
+}
