@@ -1,9 +1,10 @@
 //! Dom0: the control domain, made from the boot modules and the host's device tree.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use log::{info, warn};
-use platform_dt::dom0::{self, Dom0Error, Dom0Plan, GuestGic, HypervisorNode};
+use platform_dt::dom0::{self, Dom0Error, Dom0Plan, Dom0Resources, GuestGic, HypervisorNode};
 use platform_dt::{BootInfo, Gic, Host, HostTree, Module, ModuleKind};
 use spin::Once;
 use xen_abi::DomId;
@@ -17,15 +18,16 @@ use xen_core::psci::Power;
 use xen_core::vgic::{CpuId, CreateError, Effects, LinkError, Region, Version, Vgic};
 use xen_types::{Gpa, GpaRange, Hpa, HpaRange, IntId, PAGE_SIZE};
 
+use super::interrupts::Masking;
 use super::memory::before_start;
 use super::space::{self, Space, Vmid};
 use super::{Domain, Vcpu, events};
 use crate::arch::cache;
 use crate::arch::percpu::PerCpu;
-use crate::image;
 use crate::lock::IrqLock;
 use crate::memory::frames::{self, OutOfFrames};
 use crate::memory::ram;
+use crate::{gic, image};
 
 const DOM0: DomId = DomId::new(0);
 /// Memory without `dom0_mem=`, as Xen has it.
@@ -44,6 +46,9 @@ pub enum BuildError {
     /// The kernel is none.
     #[error("{0}")]
     Kernel(#[from] KernelError),
+    /// It was given none.
+    #[error("it has no memory")]
+    NoMemory,
     /// No memory.
     #[error("{0}")]
     Memory(#[from] OutOfFrames),
@@ -106,53 +111,130 @@ impl Ingredients<'_> {
 /// # Errors
 /// [`BuildError`]: there is no Dom0 then.
 pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), BuildError> {
-    let Gic::V3(gic) = &from.host.gic else {
-        return Err(BuildError::Gic);
-    };
     let limit = from.cpus.len().min(Version::V3.max_cpus());
-    let asked = from
-        .options
-        .dom0_max_vcpus
-        .map(|vcpus| vcpus.count(limit as u32) as usize);
-    let count = asked.unwrap_or(limit).clamp(1, limit);
+    let asked = from.options.dom0_max_vcpus;
+    let asked = asked.map(|vcpus| vcpus.count(limit as u32) as usize);
+    let vcpus = asked.unwrap_or(limit).clamp(1, limit);
+    let frames = Frames::of_host(&from.host.gic, vcpus)?;
 
-    let banks = allocate_memory(
-        from.options
-            .dom0_mem
-            .and_then(|memory| memory.size)
-            .unwrap_or(DEFAULT_MEMORY),
-    )?;
+    let size = from.options.dom0_mem.and_then(|memory| memory.size);
+    let banks = allocate_memory(size.unwrap_or(DEFAULT_MEMORY))?;
     let memory: Vec<GpaRange> = banks.iter().map(|bank| direct(*bank)).collect();
-    let redistributors = GpaRange::new(
-        Gpa::new(
-            gic.redistributors
-                .first()
-                .map_or(0, |region| region.start().get()),
-        ),
-        REDISTRIBUTOR * count as u64,
-    )
-    .ok_or(BuildError::Gic)?;
-    let distributor = direct(gic.distributor);
+    let pieces = Pieces::place(from, kernel, &memory)?;
+    let (tree, resources) = device_tree(from, &frames, &memory, pieces.place.ramdisk, vcpus)?;
+    pieces.load(&tree)?;
 
-    let kernel_bytes = ram::module(kernel.range);
-    let header = ImageHeader::parse(kernel_bytes, kernel.range.size())?;
-    let ramdisk_size = from.ramdisk().map_or(0, |module| module.range.size());
-    let first = memory.first().copied().ok_or(BuildError::Gic)?;
-    let place = Placement::within(first, header, ramdisk_size)?;
+    let space = map(&banks, &resources)?;
+    let mut effects = Effects::new();
+    let vgic = interrupt_controller(from, &resources, vcpus, &mut effects)?;
+    let domain: &'static Domain = Box::leak(Box::new(Domain {
+        id: DOM0,
+        space: IrqLock::new(space),
+        vgic,
+        power: IrqLock::new(Power::new(vcpus as u8).ok_or(OutOfTables)?),
+        gic_frames: [
+            (Region::Distributor, frames.distributor),
+            (Region::Redistributors, frames.redistributors),
+        ],
+        vcpus: bind_vcpus(from.cpus, vcpus),
+        ports: IrqLock::new(events::ports(DOM0, vcpus)?),
+        shared_page: allocate_shared_page()?,
+        ram: memory,
+    }));
+    super::set_owner_of_interrupts(domain);
+    for vcpu in &domain.vcpus {
+        vcpu.cpu.vcpu.call_once(|| (domain, vcpu));
+    }
+    domain.carry_out(&mut effects);
+    announce(domain, &pieces.place, tree.len());
+    if let Some(first) = CpuId::new(0) {
+        let tree = pieces.place.tree.start();
+        domain.start(first, pieces.place.kernel, tree.get());
+    }
+    Ok(())
+}
 
+/// Where Dom0 finds its interrupt controller: where the host's is.
+struct Frames {
+    distributor: GpaRange,
+    redistributors: GpaRange,
+}
+
+impl Frames {
+    fn of_host(gic: &Gic, vcpus: usize) -> Result<Self, BuildError> {
+        let Gic::V3(gic) = gic else {
+            return Err(BuildError::Gic);
+        };
+        let first = gic.redistributors.first().ok_or(BuildError::Gic)?;
+        let size = REDISTRIBUTOR * vcpus as u64;
+        Ok(Self {
+            distributor: direct(gic.distributor),
+            redistributors: GpaRange::new(Gpa::new(first.start().get()), size)
+                .ok_or(BuildError::Gic)?,
+        })
+    }
+}
+
+/// The kernel and the ramdisk, and where they go.
+struct Pieces {
+    place: Placement,
+    kernel: &'static [u8],
+    ramdisk: Option<&'static [u8]>,
+}
+
+impl Pieces {
+    fn place(
+        from: &Ingredients<'_>,
+        kernel: &Module<'static>,
+        memory: &[GpaRange],
+    ) -> Result<Self, BuildError> {
+        let bytes = ram::module(kernel.range);
+        let header = ImageHeader::parse(bytes, kernel.range.size())?;
+        let ramdisk = from.ramdisk().map(|module| ram::module(module.range));
+        let size = ramdisk.map_or(0, |bytes| bytes.len() as u64);
+        let first = memory.first().copied().ok_or(BuildError::NoMemory)?;
+        Ok(Self {
+            place: Placement::within(first, header, size)?,
+            kernel: bytes,
+            ramdisk,
+        })
+    }
+
+    /// Copies all to their places.
+    fn load(&self, tree: &[u8]) -> Result<(), BuildError> {
+        if tree.len() as u64 > self.place.tree.size() {
+            return Err(BuildError::TreeSize(tree.len()));
+        }
+        load(self.place.kernel, self.kernel);
+        load(self.place.tree.start(), tree);
+        if let (Some(range), Some(bytes)) = (self.place.ramdisk, self.ramdisk) {
+            load(range.start(), bytes);
+        }
+        Ok(())
+    }
+}
+
+fn device_tree(
+    from: &Ingredients<'_>,
+    frames: &Frames,
+    memory: &[GpaRange],
+    ramdisk: Option<GpaRange>,
+    vcpus: usize,
+) -> Result<(Vec<u8>, Dom0Resources), BuildError> {
     let plan = Dom0Plan {
-        memory: &memory,
-        vcpus: count as u32,
+        memory,
+        vcpus: vcpus as u32,
         command_line: from.info.dom0_command_line,
-        ramdisk: place.ramdisk,
+        ramdisk,
         hypervisor: HypervisorNode {
+            // Where the image is, Dom0 has nothing else.
             grant_window: direct(image::range()),
             extended_regions: &[],
             event_ppi: events::PPI,
         },
         gic: GuestGic::V3 {
-            distributor,
-            redistributors: &[redistributors],
+            distributor: frames.distributor,
+            redistributors: &[frames.redistributors],
             stride: None,
             its: &[],
         },
@@ -164,83 +246,69 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
     for withheld in &resources.withheld {
         warn!("dom0: {withheld}");
     }
-    if tree.len() as u64 > place.tree.size() {
-        return Err(BuildError::TreeSize(tree.len()));
-    }
+    Ok((tree, resources))
+}
 
-    load(place.kernel, kernel_bytes);
-    load(place.tree.start(), &tree);
-    if let (Some(module), Some(range)) = (from.ramdisk(), place.ramdisk) {
-        load(range.start(), ram::module(module.range));
-    }
-
+fn map(banks: &[HpaRange], resources: &Dom0Resources) -> Result<Space, BuildError> {
     let mut space = Space::new(Vmid::new(1).expect("1 is a VMID"))?;
-    for bank in &banks {
-        space.map(direct(*bank), bank.start(), Attributes::Ram)?;
-    }
-    for range in &resources.reserved {
+    for range in banks.iter().chain(&resources.reserved) {
         space.map(direct(*range), range.start(), Attributes::Ram)?;
     }
     map_devices(&mut space, &resources.mmio)?;
+    Ok(space)
+}
 
-    let vgic = Vgic::new(Version::V3, count, crate::gic::shared_interrupts())?;
-    let mut effects = Effects::new();
-    let virt = from.host.timer.virt;
-    for id in (0..count).filter_map(CpuId::new) {
-        if let IntId::Ppi(ppi) = virt.id {
-            vgic.link_private(id, ppi, virt.id, &mut effects)?;
+/// The virtual interrupt controller, with the host's interrupts that are Dom0's behind it.
+fn interrupt_controller(
+    from: &Ingredients<'_>,
+    resources: &Dom0Resources,
+    vcpus: usize,
+    effects: &mut Effects,
+) -> Result<Vgic<Masking>, BuildError> {
+    let vgic = Vgic::new(Version::V3, vcpus, gic::shared_interrupts())?;
+    let timer = from.host.timer.virt.id;
+    for id in (0..vcpus).filter_map(CpuId::new) {
+        if let IntId::Ppi(ppi) = timer {
+            vgic.link_private(id, ppi, timer, effects)?;
         }
     }
     for interrupt in &resources.interrupts {
         if let IntId::Spi(spi) = interrupt.id {
-            crate::gic::configure(interrupt.id, interrupt.trigger);
-            vgic.link(spi, interrupt.id, &mut effects)?;
+            gic::configure(interrupt.id, interrupt.trigger);
+            vgic.link(spi, interrupt.id, effects)?;
         }
     }
+    Ok(vgic)
+}
 
-    let vcpus = (0..count)
-        .filter_map(CpuId::new)
-        .zip(from.cpus)
-        .map(|(id, cpu)| Vcpu {
-            id,
-            cpu,
-            start: IrqLock::new(None),
-            info: Once::new(),
-        });
-    let shared_page = frames::allocate_for_domain(0, None, DOM0)?;
+/// A vCPU for each of the first CPUs.
+fn bind_vcpus(cpus: &[&'static PerCpu], count: usize) -> Vec<Vcpu> {
+    let ids = (0..count).filter_map(CpuId::new);
+    let vcpu = |(id, cpu): (CpuId, &&'static PerCpu)| Vcpu {
+        id,
+        cpu,
+        start: IrqLock::new(None),
+        info: Once::new(),
+    };
+    ids.zip(cpus).map(vcpu).collect()
+}
+
+fn allocate_shared_page() -> Result<HpaRange, OutOfFrames> {
+    let page = frames::allocate_for_domain(0, None, DOM0)?;
     // SAFETY: the allocator has just given the frame to this domain, which does not run.
-    cache::zero_pages(unsafe { before_start(shared_page) });
-    let domain: &'static Domain = alloc::boxed::Box::leak(alloc::boxed::Box::new(Domain {
-        id: DOM0,
-        space: IrqLock::new(space),
-        vgic,
-        power: IrqLock::new(Power::new(count as u8).ok_or(OutOfTables)?),
-        gic_frames: [
-            (Region::Distributor, distributor),
-            (Region::Redistributors, redistributors),
-        ],
-        vcpus: vcpus.collect(),
-        ram: memory,
-        ports: IrqLock::new(events::ports(DOM0, count)?),
-        shared_page,
-    }));
-    super::set_owner_of_interrupts(domain);
-    for vcpu in &domain.vcpus {
-        vcpu.cpu.vcpu.call_once(|| (domain, vcpu));
-    }
-    domain.carry_out(&mut effects);
+    cache::zero_pages(unsafe { before_start(page) });
+    Ok(page)
+}
+
+fn announce(domain: &Domain, place: &Placement, tree: usize) {
     info!(
-        "dom0: {count} vCPU(s), {} MiB in {} bank(s), kernel at {}, device tree of {} bytes at {}",
+        "dom0: {} vCPU(s), {} MiB in {} bank(s), kernel at {}, device tree of {tree} bytes at {}",
+        domain.vcpus.len(),
         domain.ram.iter().map(|bank| bank.size()).sum::<u64>() >> 20,
         domain.ram.len(),
         place.kernel,
-        tree.len(),
         place.tree.start(),
     );
-    if let Some(first) = CpuId::new(0) {
-        domain.start(first, place.kernel, place.tree.start().get());
-    }
-    Ok(())
 }
 
 /// The guest's addresses that are the same as the host's.
