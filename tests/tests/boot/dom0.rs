@@ -27,26 +27,31 @@ pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for kernel in [Kernel::V6_1, Kernel::V6_12] {
         for cpus in [1, 2, 4] {
-            let name = format!("dom0::linux-{}-{cpus}vcpu", kernel.release());
+            let name = format!("dom0::linux-{}-gicv3-{cpus}vcpu", kernel.release());
             tests.push(Test::new(name, move |case| {
-                shell(case, kernel, cpus, "cortex-a72")
+                shell(case, kernel, machine(case, cpus))
             }));
         }
     }
     for model in ["cortex-a53", "cortex-a57", "neoverse-n1", "max"] {
         let name = format!("dom0::{model}");
         tests.push(Test::new(name, move |case| {
-            shell(case, Kernel::V6_1, 2, model)
+            let cpu = model.to_string();
+            let machine = Machine {
+                cpu,
+                ..machine(case, 2)
+            };
+            shell(case, Kernel::V6_1, machine)
         }));
     }
     tests.push(Test::new("dom0::reboot", |case| {
-        let mut session = boot(case, Kernel::V6_1, 1, "cortex-a72")?;
+        let mut session = boot(case, Kernel::V6_1, machine(case, 1))?;
         type_line(&mut session, "reboot -f")?;
         session.expect("info: dom0: reset$")?;
         session.wait_end()
     }));
     tests.push(Test::new("dom0::kernel-panic", |case| {
-        let mut session = boot(case, Kernel::V6_1, 1, "cortex-a72")?;
+        let mut session = boot(case, Kernel::V6_1, machine(case, 1))?;
         type_line(&mut session, "echo c > /proc/sysrq-trigger")?;
         session.expect("Kernel panic - not syncing")?;
         session
@@ -57,13 +62,13 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Boots to the shell, types at it, and switches the machine off from there.
-fn shell(case: &Case, kernel: Kernel, cpus: u32, model: &str) -> Result<()> {
-    let mut session = boot(case, kernel, cpus, model)?;
+fn shell(case: &Case, kernel: Kernel, machine: Machine) -> Result<()> {
+    let expected = machine.cpus.to_string();
+    let mut session = boot(case, kernel, machine)?;
     let [_, online, timers] = session
         .saw("DOM0: (\\d+) CPUs online, (\\d+) with timer ticks")?
         .try_into()
         .unwrap_or_default();
-    let expected = cpus.to_string();
     ensure!(
         online == expected && timers == expected,
         "{online} CPUs, {timers} ticking"
@@ -81,8 +86,18 @@ fn type_line(session: &mut Session, line: &str) -> Result<()> {
     session.send(&format!("{line}\n"))
 }
 
+/// A machine with room for Dom0.
+fn machine(case: &Case, cpus: u32) -> Machine {
+    Machine {
+        cpus,
+        memory: Memory::gib(2),
+        append: Some("dom0_mem=1G".into()),
+        ..case.virt()
+    }
+}
+
 /// Boots Dom0 with one vCPU for each CPU until its shell waits.
-fn boot(case: &Case, kernel: Kernel, cpus: u32, model: &str) -> Result<Session> {
+fn boot(case: &Case, kernel: Kernel, mut machine: Machine) -> Result<Session> {
     let image = match kernel {
         Kernel::V6_1 => needed(&case.artifacts.kernel, "no kernel (XEN_RS_KERNEL)"),
         Kernel::V6_12 => needed(
@@ -100,13 +115,6 @@ fn boot(case: &Case, kernel: Kernel, cpus: u32, model: &str) -> Result<Session> 
         sleep 1\n\
         echo DOM0: awake";
     let ramdisk = case.write("ramdisk", &ramdisk::with_shell(&busybox, script)?)?;
-    let mut machine = Machine {
-        cpus,
-        cpu: model.to_string(),
-        memory: Memory::gib(2),
-        append: Some("dom0_mem=1G".into()),
-        ..case.virt()
-    };
     let loaders = [
         format!(
             "guest-loader,kernel={},addr=0x49000000,bootargs=console=hvc0 earlycon=xenboot",
