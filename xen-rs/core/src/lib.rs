@@ -17,6 +17,7 @@
 //! | [`symbols`] | which function an address is in |
 //! | [`syndrome`] | what an exception was |
 //! | [`uart`] | how a byte gets out of a serial port |
+//! | [`vgic`] | which interrupt a guest sees, and when |
 //!
 //! What comes from outside (a boot loader, a guest, a toolstack) is parsed into types that cannot
 //! be wrong, at the border and once; what is refused is an error value that says why. Nothing here

@@ -116,16 +116,18 @@ impl Context {
 
     /// Takes an exception to EL1 (Arm ARM D1.3.1): `vector` within its group, and a syndrome.
     fn inject(&mut self, vector: u64, syndrome: u64) {
-        // From EL1 with SP_EL0, from EL1 with SP_EL1, from EL0.
-        let group = match self.spsr & 0xf {
-            0b0100 => 0,
-            0b0101 => 0x200,
-            _ => 0x400,
+        // From EL1 with SP_EL0, from EL1 with SP_EL1, from EL0 in AArch64, from AArch32.
+        let group = match self.spsr & 0x1f {
+            0b00100 => 0,
+            0b00101 => 0x200,
+            0b00000..=0b01111 => 0x400,
+            _ => 0x600,
         };
         write_sysreg!("esr_el1", syndrome);
         write_sysreg!("elr_el1", self.elr);
         write_sysreg!("spsr_el1", self.spsr);
-        self.elr = read_sysreg!("vbar_el1") + group + vector;
+        // The base is whatever the guest wrote: an address that wraps is its own trouble.
+        self.elr = read_sysreg!("vbar_el1").wrapping_add(group + vector);
         self.spsr = EL1H_MASKED;
     }
 
