@@ -97,8 +97,8 @@ impl Checks {
             toolchain.prepare_lint(context)?;
             Ok(toolchain)
         })?;
-        self.step("clippy of the image", |_| {
-            parts::clippy_image(context, &toolchain)
+        self.step("clippy of the image and the guests", |_| {
+            parts::clippy_bare_metal(context, &toolchain)
         })?;
         self.step("rustdoc", |_| parts::rustdoc(context, &toolchain))
     }

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use super::tally::Tally;
 use super::unsafe_code;
 use crate::context::Context;
+use crate::image::guests;
 use crate::image::{self, Image};
 use crate::setup::Toolchain;
 use crate::{debian, doc, process};
@@ -66,20 +67,25 @@ pub fn clippy_host(context: &Context) -> Result<()> {
         "--quiet",
         "--workspace",
         "--exclude",
-        "xen-rs",
+        image::PACKAGE,
+        "--exclude",
+        guests::PACKAGE,
         "--all-targets",
     ]);
     process::run(context, cargo.args(["--", "--deny", "warnings"]))
 }
 
-pub fn clippy_image(context: &Context, toolchain: &Toolchain) -> Result<()> {
-    let mut cargo = toolchain.cargo(context, "clippy");
-    process::run(context, cargo.args(["--quiet", "--", "--deny", "warnings"]))
+pub fn clippy_bare_metal(context: &Context, toolchain: &Toolchain) -> Result<()> {
+    for package in [image::PACKAGE, guests::PACKAGE] {
+        let mut cargo = toolchain.cargo(context, "clippy", package);
+        process::run(context, cargo.args(["--quiet", "--", "--deny", "warnings"]))?;
+    }
+    Ok(())
 }
 
 pub fn rustdoc(context: &Context, toolchain: &Toolchain) -> Result<()> {
     doc::host(context)?;
-    let mut cargo = toolchain.cargo(context, "doc");
+    let mut cargo = toolchain.cargo(context, "doc", image::PACKAGE);
     cargo.args(["--quiet", "--no-deps", "--document-private-items"]);
     process::run(context, cargo.env("RUSTDOCFLAGS", "-Dwarnings"))
 }
@@ -101,7 +107,9 @@ pub fn host(
         "--quiet",
         "--workspace",
         "--exclude",
-        "xen-rs",
+        image::PACKAGE,
+        "--exclude",
+        guests::PACKAGE,
         "--no-fail-fast",
     ]);
     cargo.args(["--", "--skip", QEMU_TESTS]).args(filter);
