@@ -10,6 +10,7 @@
 
 #![no_std]
 
+pub mod code;
 pub mod console;
 pub mod exception;
 pub mod firmware;

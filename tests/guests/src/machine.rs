@@ -4,11 +4,14 @@ use fdt::Fdt;
 use fdt::node::FdtNode;
 
 use crate::gic::Gic;
+use crate::mmu;
 
 /// The machine that the hypervisor shows.
 pub struct Machine {
     /// Its interrupt controller.
     pub gic: Gic,
+    /// Where the bank of RAM ends that the guest is in.
+    pub ram_end: u64,
     arguments: &'static str,
 }
 
@@ -22,6 +25,7 @@ impl Machine {
         let tree: Fdt<'static> = unsafe { Fdt::from_ptr(tree) }.expect("a device tree in x0");
         Self {
             gic: gic(&tree).expect("an interrupt controller in the device tree"),
+            ram_end: ram_end(&tree).expect("memory in the device tree"),
             arguments: tree.chosen().bootargs().unwrap_or_default(),
         }
     }
@@ -57,6 +61,15 @@ fn gic(tree: &Fdt<'_>) -> Option<Gic> {
     Some(Gic::V2 {
         distributor,
         cpu_interface,
+    })
+}
+
+fn ram_end(tree: &Fdt<'_>) -> Option<u64> {
+    let own = mmu::image().start;
+    tree.memory().regions().find_map(|bank| {
+        let start = bank.starting_address as u64;
+        let end = start + bank.size? as u64;
+        (start..end).contains(&own).then_some(end)
     })
 }
 

@@ -35,6 +35,9 @@ pub fn this_cpu() -> u32 {
     read_sysreg!("mpidr_el1") as u32 & 1
 }
 
+/// What the second CPU does when it is entered without [`start_second_cpu`]: nothing.
+fn nothing() {}
+
 /// Where the second CPU has to be entered, and with what in x0.
 pub fn second_cpu_entry() -> (u64, u64) {
     let top = STACK.0.get() as u64 + size_of::<Stack>() as u64;
@@ -52,9 +55,11 @@ pub fn start_second_cpu(main: fn()) -> u64 {
 pub extern "C" fn second_cpu_main() -> ! {
     mmu::enable();
     exception::install();
-    let main = SECOND.load(Ordering::Relaxed);
-    // SAFETY: only `start_second_cpu` writes it, and it writes a function of this type.
-    let main = unsafe { core::mem::transmute::<usize, fn()>(main) };
+    let main = match SECOND.load(Ordering::Relaxed) {
+        0 => nothing,
+        // SAFETY: only `start_second_cpu` writes it, and it writes a function of this type.
+        main => unsafe { core::mem::transmute::<usize, fn()>(main) },
+    };
     main();
     loop {
         firmware::call(firmware::CPU_OFF.into(), [0; 3]);

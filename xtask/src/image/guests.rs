@@ -18,6 +18,8 @@ pub const PACKAGE: &str = "guests";
 pub struct Guests {
     /// Measures the hypervisor's services.
     pub micro: PathBuf,
+    /// Makes calls and accesses that no sane guest makes.
+    pub fuzz: PathBuf,
 }
 
 /// Builds the guests as the image is built, from the same link script.
@@ -25,6 +27,7 @@ pub fn build(context: &Context, toolchain: &Toolchain) -> Result<Guests> {
     process::run(context, &mut toolchain.cargo(context, "build", PACKAGE))?;
     Ok(Guests {
         micro: flat(context, "micro")?,
+        fuzz: flat(context, "fuzz")?,
     })
 }
 

@@ -78,11 +78,11 @@ impl Checks {
             })?;
         }
         if wants(Part::Qemu) {
-            let image = self.must("image", |_| {
+            let images = self.must("image and guests", |_| {
                 parts::build(context, &Toolchain::prepare(context)?)
             })?;
             self.step("QEMU tests", |tally| {
-                parts::qemu(context, &packages, &image, filter, tally)
+                parts::qemu(context, &packages, &images, filter, tally)
             })?;
         }
         Ok(())

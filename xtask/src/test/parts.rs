@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::tally::Tally;
 use super::unsafe_code;
 use crate::context::Context;
-use crate::image::guests;
+use crate::image::guests::{self, Guests};
 use crate::image::{self, Image};
 use crate::setup::Toolchain;
 use crate::{debian, doc, process};
@@ -117,15 +117,24 @@ pub fn host(
     tests(context, &mut cargo, tally)
 }
 
-pub fn build(context: &Context, toolchain: &Toolchain) -> Result<Image> {
-    image::build(context, toolchain, None)
+/// What the QEMU tests boot that is built here.
+pub struct Images {
+    hypervisor: Image,
+    guests: Guests,
+}
+
+pub fn build(context: &Context, toolchain: &Toolchain) -> Result<Images> {
+    Ok(Images {
+        hypervisor: image::build(context, toolchain, None)?,
+        guests: guests::build(context, toolchain)?,
+    })
 }
 
 /// The image in QEMU.
 pub fn qemu(
     context: &Context,
     packages: &Packages,
-    image: &Image,
+    images: &Images,
     filter: Option<&str>,
     tally: &mut Tally,
 ) -> Result<()> {
@@ -141,7 +150,8 @@ pub fn qemu(
     ]);
     cargo.args(["--test-threads", QEMU_JOBS]).args(filter);
     cargo
-        .env("XEN_RS_IMAGE", &image.file)
+        .env("XEN_RS_IMAGE", &images.hypervisor.file)
+        .env("XEN_RS_FUZZ_GUEST", &images.guests.fuzz)
         .env("XEN_RS_LOG_DIR", context.target.join("qemu-logs"));
     packages.show(&mut cargo);
     tests(context, &mut cargo, tally)
