@@ -9,6 +9,7 @@
 //! | [`cmdline`] | what the command line asks for |
 //! | [`event`] | which port of which domain hears of what |
 //! | [`grant`] | which pages a domain shares, who has mapped them |
+//! | [`input`] | who gets what is typed |
 //! | [`kernel`] | whether a file is a kernel, and where its pieces go |
 //! | [`log`] | which messages are logged, how a line looks, what is kept of them |
 //! | [`memory`] | who owns each frame, which memory is free |
@@ -16,6 +17,7 @@
 //! | [`psci`] | which vCPUs run, and what a guest's firmware call does to them |
 //! | [`symbols`] | which function an address is in |
 //! | [`syndrome`] | what an exception was |
+//! | [`timers`] | what is due next |
 //! | [`uart`] | how a byte gets out of a serial port |
 //! | [`vgic`] | which interrupt a guest sees, and when |
 //!
@@ -28,12 +30,15 @@
 pub mod cmdline;
 pub mod event;
 pub mod grant;
+pub mod input;
 pub mod kernel;
 pub mod log;
 pub mod memory;
 pub mod paging;
 pub mod psci;
+pub mod sched;
 pub mod symbols;
 pub mod syndrome;
+pub mod timers;
 pub mod uart;
 pub mod vgic;
