@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use tests::case::Case;
 use tests::ramdisk;
-use xtask::qemu::{Machine, Memory, Session};
+use xtask::qemu::{GicVersion, Machine, Memory, Session};
 
 use super::{Test, needed};
 
@@ -26,12 +26,40 @@ impl Kernel {
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for kernel in [Kernel::V6_1, Kernel::V6_12] {
-        for cpus in [1, 2, 4] {
-            let name = format!("dom0::linux-{}-gicv3-{cpus}vcpu", kernel.release());
+        for gic in [GicVersion::V2, GicVersion::V3] {
+            for cpus in [1, 2, 4] {
+                let name = format!("dom0::linux-{}-gicv{gic}-{cpus}vcpu", kernel.release());
+                tests.push(Test::new(name, move |case| {
+                    let machine = Machine {
+                        gic,
+                        ..machine(case, cpus)
+                    };
+                    shell(case, kernel, machine, cpus)
+                }));
+            }
+        }
+    }
+    for gic in [GicVersion::V2, GicVersion::V3] {
+        for cpus in [1, 2] {
+            let name = format!("dom0::4vcpu-on-{cpus}cpu-gicv{gic}");
             tests.push(Test::new(name, move |case| {
-                shell(case, kernel, machine(case, cpus))
+                let machine = Machine {
+                    gic,
+                    append: Some("dom0_mem=1G dom0_max_vcpus=4".into()),
+                    ..machine(case, cpus)
+                };
+                shell(case, Kernel::V6_1, machine, 4)
             }));
         }
+        let name = format!("dom0::null-scheduler-gicv{gic}");
+        tests.push(Test::new(name, move |case| {
+            let machine = Machine {
+                gic,
+                append: Some("dom0_mem=1G sched=null".into()),
+                ..machine(case, 2)
+            };
+            shell(case, Kernel::V6_1, machine, 2)
+        }));
     }
     for model in ["cortex-a53", "cortex-a57", "neoverse-n1", "max"] {
         let name = format!("dom0::{model}");
@@ -41,7 +69,7 @@ pub fn tests() -> Vec<Test> {
                 cpu,
                 ..machine(case, 2)
             };
-            shell(case, Kernel::V6_1, machine)
+            shell(case, Kernel::V6_1, machine, 2)
         }));
     }
     tests.push(Test::new("dom0::reboot", |case| {
@@ -49,6 +77,25 @@ pub fn tests() -> Vec<Test> {
         type_line(&mut session, "reboot -f")?;
         session.expect("info: dom0: reset$")?;
         session.wait_end()
+    }));
+    tests.push(Test::new("dom0::halt", |case| {
+        let mut session = boot(case, Kernel::V6_1, machine(case, 2))?;
+        type_line(&mut session, "halt -f")?;
+        session.expect("reboot: System halted")?;
+        // Linux leaves its last CPU in a loop: the hypervisor lives on.
+        press_keys(&mut session, "q")?;
+        session.expect("info:   vcpu0: runs$")?;
+        session.send("R")?;
+        session.wait_end()
+    }));
+    tests.push(Test::new("dom0::console-switch", |case| {
+        let mut session = boot(case, Kernel::V6_1, machine(case, 2))?;
+        press_keys(&mut session, "q")?;
+        session.expect("info: d0: 1024 MiB$")?;
+        session.expect("info:   vcpu1: (runs|sleeps|waits for a CPU)$")?;
+        press_keys(&mut session, "")?;
+        type_line(&mut session, "echo back at $((40+2))")?;
+        session.expect("^back at 42").map(drop)
     }));
     tests.push(Test::new("dom0::kernel-panic", |case| {
         let mut session = boot(case, Kernel::V6_1, machine(case, 1))?;
@@ -62,8 +109,8 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Boots to the shell, types at it, and switches the machine off from there.
-fn shell(case: &Case, kernel: Kernel, machine: Machine) -> Result<()> {
-    let expected = machine.cpus.to_string();
+fn shell(case: &Case, kernel: Kernel, machine: Machine, vcpus: u32) -> Result<()> {
+    let expected = vcpus.to_string();
     let mut session = boot(case, kernel, machine)?;
     let [_, online, timers] = session
         .saw("DOM0: (\\d+) CPUs online, (\\d+) with timer ticks")?
@@ -80,6 +127,11 @@ fn shell(case: &Case, kernel: Kernel, machine: Machine) -> Result<()> {
     type_line(&mut session, "poweroff -f")?;
     session.expect("info: dom0: power off$")?;
     session.wait_end()
+}
+
+/// Gives the input to the other side, hypervisor or Dom0, and types there.
+fn press_keys(session: &mut Session, keys: &str) -> Result<()> {
+    session.send(&format!("\x01\x01\x01{keys}"))
 }
 
 fn type_line(session: &mut Session, line: &str) -> Result<()> {

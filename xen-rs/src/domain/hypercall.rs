@@ -9,7 +9,7 @@ use xen_abi::version::{FeatureInfo, VersionOp, XEN_VERSION};
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::memory::{BadAddress, copy_from, copy_to};
-use super::run::{self, Running};
+use super::run::{self, Next, Running};
 use super::{events, guest_pages};
 use crate::console;
 
@@ -28,17 +28,18 @@ const CHUNK: usize = 128;
 /// rest.
 const MAX_OUTPUT: u64 = 4096;
 
-/// Carries out the hypercall that took the vCPU out.
-pub fn call(running: &mut Running<'_>) {
+/// Carries out the hypercall that took the vCPU out. Returns what the vCPU does next.
+pub fn call(running: &mut Running<'_>) -> Next {
     let number = running.context.register(16);
     let [operation, second, third] = [0, 1, 2].map(|number| running.context.register(number));
+    let mut next = Next::Run;
     let outcome = match Hypercall::from_number(number) {
         Some(Hypercall::XenVersion) => version(running, operation, second),
         Some(Hypercall::ConsoleIo) => console_io(running, operation, second, third),
         Some(Hypercall::MemoryOp) => guest_pages::memory_op(running, operation, second),
         Some(Hypercall::VcpuOp) => guest_pages::vcpu_op(running, operation, second, third),
         Some(Hypercall::EventChannelOp) => events::event_channel_op(running, operation, second),
-        Some(Hypercall::SchedOp) => sched_op(running, operation, second),
+        Some(Hypercall::SchedOp) => sched_op(running, operation, second, &mut next),
         _ => Err(Errno::NoCall),
     };
     let value = match outcome {
@@ -46,13 +47,17 @@ pub fn call(running: &mut Running<'_>) {
         Err(error) => error.to_return_value() as u64,
     };
     running.context.set_register(0, value);
+    next
 }
 
-fn sched_op(running: &mut Running<'_>, operation: u64, buffer: u64) -> Outcome {
+fn sched_op(running: &Running<'_>, operation: u64, buffer: u64, next: &mut Next) -> Outcome {
     match SchedOp::from_number(operation) {
-        Some(SchedOp::Yield) => Ok(0),
+        Some(SchedOp::Yield) => {
+            *next = Next::Yield;
+            Ok(0)
+        }
         Some(SchedOp::Block) => {
-            running.wait();
+            *next = Next::Wait;
             Ok(0)
         }
         Some(SchedOp::Shutdown) => {

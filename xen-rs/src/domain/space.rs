@@ -85,20 +85,28 @@ impl Space {
         (found.attributes == Attributes::Ram).then_some(found.output)
     }
 
-    /// Has this CPU translate lower exception levels through this space. Returns whether there is
-    /// anything to translate.
-    pub fn activate(&self) -> bool {
+    /// Whether a guest's address leads anywhere.
+    pub fn is_mapped(&self, address: Gpa) -> bool {
+        self.table.lookup(&self.memory, address.get()).is_some()
+    }
+
+    /// What has a CPU translate lower exception levels through this space. What an earlier owner of
+    /// its VMID left in the CPUs' TLBs is gone.
+    ///
+    /// # Errors
+    /// If there is no table to start at.
+    pub fn translation(&self) -> Result<Translation, OutOfTables> {
         let geometry = geometry();
         let root = geometry.hardware_root(&self.table, &self.memory);
-        let Some(root) = root.and_then(|root| root.address()) else {
-            return false;
+        let root = root.and_then(|root| root.address()).ok_or(OutOfTables)?;
+        let translation = Translation {
+            vtcr: geometry.vtcr_el2(),
+            vttbr: u64::from(self.vmid.0) << 48 | root.get(),
         };
-        write_sysreg!("vtcr_el2", geometry.vtcr_el2());
-        write_sysreg!("vttbr_el2", u64::from(self.vmid.0) << 48 | root.get());
+        translation.activate();
         barrier::isb();
-        // Whatever an earlier owner of the id left in this CPU's TLBs is not this domain's.
         flush_current_vmid();
-        true
+        Ok(translation)
     }
 
     /// Takes all mappings and tables away. No CPU may run the domain any more.
@@ -108,6 +116,21 @@ impl Space {
             info!("stage 2: {error}");
         }
         super::tables::free(self.table.root());
+    }
+}
+
+/// The registers that name a space.
+#[derive(Clone, Copy, Debug)]
+pub struct Translation {
+    vtcr: u64,
+    vttbr: u64,
+}
+
+impl Translation {
+    /// Gives them to this CPU, from the next synchronisation on.
+    pub fn activate(self) {
+        write_sysreg!("vtcr_el2", self.vtcr);
+        write_sysreg!("vttbr_el2", self.vttbr);
     }
 }
 

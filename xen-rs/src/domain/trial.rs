@@ -153,8 +153,10 @@ fn steps(space: &Space) -> Result<(), TrialError> {
     guest.set_register(1, CONSTANT.get());
     guest.set_register(2, HOLE.get());
     write_sysreg!("sctlr_el1", SCTLR_EL1);
+    let translation = space.translation()?;
+    translation.activate();
     write_sysreg!("hcr_el2", HCR_GUEST);
-    space.activate();
+    barrier::isb();
     let outcome = expected
         .into_iter()
         .enumerate()
