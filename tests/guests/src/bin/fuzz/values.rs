@@ -5,6 +5,7 @@ use core::cell::UnsafeCell;
 use guests::machine::Machine;
 use guests::mmu;
 use guests::random::Random;
+use xen_abi::DomId;
 use xen_abi::hypercall::Hypercall;
 
 const PAGE: u64 = 4096;
@@ -40,15 +41,17 @@ impl Values {
     /// A number of any kind.
     pub fn number(&self, random: &mut Random) -> u64 {
         loop {
-            let number = match random.below(10) {
+            let number = match random.below(12) {
                 0..=2 => random.below(64),
-                3 => 1 << random.below(64),
-                4 => (1_u64 << random.below(64)).wrapping_sub(random.below(3)),
-                // DOMID_SELF and its neighbours.
-                5 => 0x7ff0 + random.below(16),
-                6 => scratch() / PAGE + random.below(PAGES),
-                7 => u64::MAX - random.below(64),
-                8 => random.next() & 0xffff_ffff,
+                3 => 0,
+                4 => 1 << random.below(64),
+                5 => (1_u64 << random.below(64)).wrapping_sub(random.below(3)),
+                6 => domain(random),
+                // Two fields of a structure.
+                7 => domain(random) | random.below(16) << 32,
+                8 => scratch() / PAGE + random.below(PAGES),
+                9 => u64::MAX - random.below(64),
+                10 => random.next() & 0xffff_ffff,
                 _ => random.next(),
             };
             if is_harmless(number) {
@@ -95,11 +98,21 @@ impl Values {
 
     /// A number or a pointer.
     pub fn any(&self, random: &mut Random) -> u64 {
-        if random.once_in(2) {
-            self.number(random)
-        } else {
-            self.pointer(random)
+        match random.below(3) {
+            0 => random.below(4),
+            1 => self.number(random),
+            _ => self.pointer(random),
         }
+    }
+}
+
+/// The id of a domain: this one's, DOMID_SELF, those reserved for other meanings, or none.
+fn domain(random: &mut Random) -> u64 {
+    match random.below(4) {
+        0 => 0,
+        1 => DomId::SELF.get().into(),
+        2 => 0x7ff0 + random.below(16),
+        _ => random.below(1 << 16),
     }
 }
 
