@@ -34,6 +34,12 @@ pub fn tests() -> Vec<Test> {
             |machine| Machine { cpus: 2, ..machine },
         ));
     }
+    tests.push(fuzz(
+        "hypercalls-of-two-vcpus".to_string(),
+        format!("hypercalls both count={HYPERCALLS}"),
+        HYPERCALLS,
+        |machine| Machine { cpus: 2, ..machine },
+    ));
     // GICv2 joins when Dom0 boots there.
     for gic in [GicVersion::V3] {
         for (frame, name) in ["distributor", "redistributor"].iter().enumerate() {

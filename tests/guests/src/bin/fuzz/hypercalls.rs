@@ -1,5 +1,7 @@
 //! Hypercalls with any number, sub-operation and arguments.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use guests::machine::Machine;
 use guests::random::Random;
 use guests::{exception, hypercall, power, println, time};
@@ -13,7 +15,36 @@ use super::values::Values;
 /// Ticks between timer interrupts, which end the calls that wait for one.
 const PERIOD: u64 = 5000;
 
-pub fn run(machine: &Machine, random: &mut Random, count: u64) -> u64 {
+/// What the second CPU starts from and how much it does; zero once it is done.
+static SEED: AtomicU64 = AtomicU64::new(0);
+static LEFT: AtomicU64 = AtomicU64::new(0);
+
+/// With `both` on the command line two CPUs share the calls.
+pub fn run(machine: &'static Machine, random: &mut Random, count: u64) -> u64 {
+    if !machine.has("both") {
+        return make(machine, random, count);
+    }
+    SEED.store(random.next(), Ordering::Relaxed);
+    LEFT.store(count / 2, Ordering::Release);
+    if power::start_second_cpu(machine, second) != 0 {
+        println!("fuzz: there is no second vCPU");
+        return 0;
+    }
+    let done = make(machine, random, count - count / 2);
+    while LEFT.load(Ordering::Acquire) != 0 {
+        power::relax();
+    }
+    done + count / 2
+}
+
+fn second(machine: &'static Machine) {
+    let mut random = Random::new(SEED.load(Ordering::Relaxed));
+    make(machine, &mut random, LEFT.load(Ordering::Acquire));
+    LEFT.store(0, Ordering::Release);
+}
+
+/// Makes calls on this CPU.
+fn make(machine: &Machine, random: &mut Random, count: u64) -> u64 {
     let values = Values::new(machine);
     power::accept_interrupts(machine, &[time::TIMER_PPI]);
     exception::repeat_alarm(PERIOD);

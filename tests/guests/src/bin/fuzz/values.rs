@@ -1,6 +1,6 @@
 //! Numbers and pointers, some of which make sense.
 
-use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use guests::machine::Machine;
 use guests::mmu;
@@ -10,20 +10,17 @@ use xen_abi::hypercall::Hypercall;
 
 const PAGE: u64 = 4096;
 const PAGES: u64 = 16;
+const WORDS: usize = (PAGES * PAGE / 8) as usize;
 
 /// Memory that calls may read and write, and frames that they may give away.
 #[repr(C, align(4096))]
-struct Scratch(UnsafeCell<[u64; (PAGES * PAGE / 8) as usize]>);
+struct Scratch([AtomicU64; WORDS]);
 
-// SAFETY: only `Values` writes it, from one CPU; what the hypervisor writes there meanwhile is of no
-// account.
-unsafe impl Sync for Scratch {}
-
-static SCRATCH: Scratch = Scratch(UnsafeCell::new([0; (PAGES * PAGE / 8) as usize]));
+static SCRATCH: Scratch = Scratch([const { AtomicU64::new(0) }; WORDS]);
 
 /// Where the scratch memory starts.
 fn scratch() -> u64 {
-    SCRATCH.0.get() as u64
+    SCRATCH.0.as_ptr() as u64
 }
 
 /// Makes arguments.
@@ -77,16 +74,10 @@ impl Values {
 
     /// An aligned pointer to scratch memory where some numbers were just written.
     fn good_pointer(&self, random: &mut Random) -> u64 {
-        let words = PAGES * PAGE / 8;
-        let first = random.below(words - 512);
-        for word in first..first + 8 {
-            let number = self.number(random);
-            // SAFETY: within the scratch memory, which is ours.
-            unsafe {
-                (SCRATCH.0.get() as *mut u64)
-                    .add(word as usize)
-                    .write(number)
-            };
+        // A page is left behind for what a call writes.
+        let first = random.below((PAGES - 1) * PAGE / 8);
+        for word in SCRATCH.0.iter().skip(first as usize).take(8) {
+            word.store(self.number(random), Ordering::Relaxed);
         }
         scratch() + first * 8
     }
