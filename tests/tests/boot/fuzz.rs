@@ -40,9 +40,11 @@ pub fn tests() -> Vec<Test> {
         HYPERCALLS,
         |machine| Machine { cpus: 2, ..machine },
     ));
-    // GICv2 joins when Dom0 boots there.
-    for gic in [GicVersion::V3] {
-        for (frame, name) in ["distributor", "redistributor"].iter().enumerate() {
+    for (gic, second) in [
+        (GicVersion::V2, "cpu-interface"),
+        (GicVersion::V3, "redistributor"),
+    ] {
+        for (frame, name) in ["distributor", second].iter().enumerate() {
             tests.push(fuzz(
                 format!("gicv{gic}-{name}"),
                 format!("gic frame={frame}"),
