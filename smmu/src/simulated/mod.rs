@@ -1,0 +1,1 @@
+//! IOMMUs in software.
