@@ -97,13 +97,13 @@ impl Walk {
     pub fn new(start_level: u32, input_bits: u32, output_bits: u32) -> Result<Self, Stage2Refused> {
         // One table of 512 entries translates 9 bits and leaves the rest to the levels below; the
         // architecture's smallest input has 25 bits (Arm ARM D8.2.2).
-        let bits = match start_level {
-            0 => 40..=48,
-            1 => 31..=39,
-            2 => 25..=30,
-            _ => 1..=0,
+        let is_walk = match start_level {
+            0 => (40..=48).contains(&input_bits),
+            1 => (31..=39).contains(&input_bits),
+            2 => (25..=30).contains(&input_bits),
+            _ => false,
         };
-        if !bits.contains(&input_bits) {
+        if !is_walk {
             return Err(Stage2Refused::NoWalk {
                 start_level,
                 input_bits,
