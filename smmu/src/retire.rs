@@ -4,6 +4,26 @@
 //! [`Unmapped::invalidate`] turns it into [`Invalidated`], and only that gives back what it holds.
 //! What frees frames, tables or VMIDs takes an [`Invalidated`]; there is no other way to make one.
 //! Dropping either loses what it holds, which is safe.
+//!
+//! What is unmapped cannot be freed by itself, nor twice:
+//!
+//! ```compile_fail
+//! # use smmu::{Unmapped, Vmid};
+//! let frame = Unmapped::all(1, Vmid::new(1)).release();
+//! ```
+//!
+//! ```compile_fail
+//! # use smmu::{Translators, Unmapped, Vmid};
+//! fn free_twice(translators: &mut impl Translators) {
+//!     let unmapped = Unmapped::all(1, Vmid::new(1));
+//!     let copy = unmapped.clone();
+//! }
+//! ```
+//!
+//! ```compile_fail
+//! # use smmu::Invalidated;
+//! let made_up = Invalidated { held: 1 };
+//! ```
 
 use xen_types::GpaRange;
 

@@ -40,8 +40,10 @@ struct State {
     memory: Memory,
     smmu: SmmuV3,
     microseconds: u64,
-    on_write: Option<Box<dyn Fn(&Observed<'_>)>>,
+    on_write: Option<Box<Observer>>,
 }
+
+type Observer = dyn Fn(&Observed<'_>);
 
 /// What a test sees after a store of the driver ([`Machine::on_write`]).
 pub struct Observed<'a> {
@@ -222,7 +224,7 @@ impl DmaMemory for Machine {
 impl Clock for Machine {
     fn microseconds(&self) -> u64 {
         let mut state = self.0.borrow_mut();
-        state.microseconds += 10;
+        state.microseconds += 1000;
         state.microseconds
     }
 }

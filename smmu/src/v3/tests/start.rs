@@ -116,7 +116,7 @@ fn it_takes_little_memory() {
     for stream in streams.clone() {
         smmu.attach(StreamId::new(stream), domain.stage2()).unwrap();
     }
-    assert_eq!(machine.allocated() - before, (16 + 4) * 4 << 10);
+    assert_eq!(machine.allocated() - before, (16 + 4) * PAGE_SIZE);
     for stream in streams {
         let stream = StreamId::new(stream);
         assert_eq!(smmu.attached_to(stream), Some(domain.vmid()));
