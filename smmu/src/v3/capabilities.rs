@@ -106,8 +106,8 @@ impl Capabilities {
         })
     }
 
-    /// Whether the SMMU can walk this stage 2, as far as its own addresses go. What it cannot is an ILLEGAL stream table entry (5.2,
-    /// S2T0SZ, S2SL0 and S2TTB).
+    /// Whether the SMMU can walk this stage 2, as far as its own addresses go. A stream table entry
+    /// with one that it cannot walk is ILLEGAL (5.2, S2T0SZ, S2SL0 and S2TTB).
     ///
     /// # Errors
     /// Why not.

@@ -28,7 +28,7 @@ pub struct EventQueue {
 pub struct Waiting {
     /// Events.
     pub events: u32,
-    /// Whether some were lost since this was last asked.
+    /// Whether some were lost.
     pub lost: bool,
 }
 
@@ -48,12 +48,12 @@ impl EventQueue {
         self.ring
     }
 
-    /// How many events there are to read. That some were lost is acknowledged with
-    /// [`EventQueue::release`].
+    /// How many events there are to read, and whether some were lost that [`EventQueue::release`] has
+    /// not acknowledged.
     ///
     /// # Errors
     /// [`IommuError::Nonsense`].
-    pub fn waiting(&mut self, bus: &Bus<impl Hardware>) -> Result<Waiting, IommuError> {
+    pub fn waiting(&self, bus: &Bus<impl Hardware>) -> Result<Waiting, IommuError> {
         let value = bus.read32(EVENTQ_PROD);
         let producer = value & self.ring.mask();
         let events = self.ring.waiting(producer, self.consumer);
@@ -63,7 +63,6 @@ impl EventQueue {
             return Err(IommuError::Nonsense { register, value });
         };
         let lost = value & OVERFLOW != self.acknowledged;
-        self.acknowledged = value & OVERFLOW;
         Ok(Waiting { events, lost })
     }
 
@@ -79,8 +78,12 @@ impl EventQueue {
         Event::decode(words)
     }
 
-    /// Gives the room of events that were read back to the SMMU.
-    pub fn release(&mut self, bus: &mut Bus<impl Hardware>) {
+    /// Gives the room of events that were read back to the SMMU, and acknowledges that some were
+    /// `lost`.
+    pub fn release(&mut self, bus: &mut Bus<impl Hardware>, lost: bool) {
+        if lost {
+            self.acknowledged ^= OVERFLOW;
+        }
         // The reads come before: the SMMU may write there as soon as it sees the index.
         bus.hardware.barrier();
         bus.write32(EVENTQ_CONS, self.consumer | self.acknowledged);

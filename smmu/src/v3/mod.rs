@@ -182,11 +182,10 @@ impl<H: Hardware> Smmu<H> {
         new
     }
 
-    /// Reads some events. Whether more are waiting.
+    /// Reads some events.
     fn take_events(&mut self, service: &mut Service) -> Result<(), IommuError> {
         let waiting = self.events.waiting(&self.bus)?;
         service.events = waiting.events.min(EVENTS_AT_ONCE);
-        service.more = waiting.events > service.events;
         service.lost |= waiting.lost;
         let mut stalled = false;
         for _ in 0..service.events {
@@ -199,8 +198,10 @@ impl<H: Hardware> Smmu<H> {
             }
         }
         if service.events != 0 || waiting.lost {
-            self.events.release(&mut self.bus);
+            self.events.release(&mut self.bus, waiting.lost);
         }
+        // There is an interrupt only where the queue was empty, and events may have come meanwhile.
+        service.more = self.events.waiting(&self.bus)?.events != 0;
         if stalled {
             self.commands.sync(&mut self.bus)?;
         }
