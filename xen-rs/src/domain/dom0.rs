@@ -10,6 +10,7 @@ use platform_dt::{BootInfo, Gic, Host, HostTree, Module, ModuleKind};
 use xen_abi::DomId;
 use xen_core::cmdline::Options;
 use xen_core::event::EventError;
+use xen_core::hvm_params::Parameters;
 use xen_core::kernel::{ImageHeader, KernelError, Placement};
 use xen_core::log::RateLimit;
 use xen_core::memory::buddy::MAX_ORDER;
@@ -20,9 +21,11 @@ use xen_core::sched::AddError as SchedulerError;
 use xen_core::vgic::{CpuId, CreateError, Effects, LinkError, Region, Version, Vgic};
 use xen_types::{Gpa, GpaRange, Hpa, HpaRange, IntId, PAGE_SIZE};
 
+use super::grants::Grants;
 use super::interrupts::Masking;
 use super::memory::before_start;
 use super::space::{self, Space, Vmid};
+use super::table::{self, Taken};
 use super::timer::TimerInterrupts;
 use super::{Domain, Vcpu, events, schedule};
 use crate::arch::cache;
@@ -81,6 +84,9 @@ pub enum BuildError {
     /// No device tree.
     #[error("{0}")]
     Tree(#[from] Dom0Error),
+    /// There is another.
+    #[error("{0}")]
+    Taken(#[from] Taken),
     /// The tree is larger than its place.
     #[error("the device tree of {0} bytes does not fit its place")]
     TreeSize(usize),
@@ -159,8 +165,11 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
         vcpus: create_vcpus(vcpus)?,
         ports: IrqLock::new(events::ports(DOM0, vcpus)?),
         shared_page: allocate_shared_page()?,
+        grants: Grants::new(DOM0),
+        parameters: IrqLock::new(Parameters::new(events::PPI)),
         ram: memory,
     });
+    table::insert(domain.clone())?;
     super::set_owner_of_interrupts(domain.clone());
     schedule::introduce(&domain);
     domain.carry_out(&mut effects);
@@ -339,7 +348,7 @@ fn map(
     resources: &Dom0Resources,
     frames: &Frames,
 ) -> Result<Space, BuildError> {
-    let mut space = Space::new(Vmid::new(1).expect("1 is a VMID"))?;
+    let mut space = Space::new(DOM0, Vmid::new(1).expect("1 is a VMID"))?;
     for range in banks.iter().chain(&resources.reserved) {
         space.map(direct(*range), range.start(), Attributes::Ram)?;
     }
@@ -399,9 +408,10 @@ fn last_ran(cpus: &[&'static PerCpu]) -> Vec<AtomicU8> {
 }
 
 fn allocate_shared_page() -> Result<HpaRange, OutOfFrames> {
-    let page = frames::allocate_for_domain(0, None, DOM0)?;
-    // SAFETY: the allocator has just given the frame to this domain, which does not run.
-    cache::zero_pages(unsafe { before_start(page) });
+    // Its own, and no frame that it could give up.
+    let page = frames::allocate_for_hypervisor(PAGE_SIZE as usize)?;
+    // SAFETY: the allocator has just given the frame to the caller alone.
+    cache::zero_pages(unsafe { ram::exclusive(page) });
     Ok(page)
 }
 
