@@ -21,7 +21,7 @@ const MODULES: [&str; 5] = [
 ];
 
 /// Programs of `tests/programs`.
-const PROGRAMS: [&str; 3] = ["version", "events", "grants"];
+const PROGRAMS: [&str; 4] = ["version", "events", "grants", "hypercalls"];
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
@@ -36,6 +36,8 @@ pub fn tests() -> Vec<Test> {
             add("version", version);
             add("events", events);
             add("grants", grants);
+            add("devices", devices);
+            add("random-hypercalls", random_hypercalls);
         }
     }
     tests
@@ -85,6 +87,48 @@ fn run(session: &mut Session, command: &str, last: &str) -> Result<()> {
     session.expect("^status \\d+")?;
     session.saw("^status 0$")?;
     session.saw(last).map(drop)
+}
+
+/// The files by which user space reaches the hypervisor, and that Linux is a control domain which runs
+/// the store itself.
+fn devices(session: &mut Session) -> Result<()> {
+    type_line(session, "cat /proc/xen/capabilities")?;
+    session.expect("^control_d")?;
+    type_line(
+        session,
+        "cd /dev/xen; for f in privcmd evtchn gntdev gntalloc xenbus hypercall; do \
+         (: <> $f) && echo opened $f; done; cd /; echo looked",
+    )?;
+    session.expect("^looked$")?;
+    for file in [
+        "privcmd",
+        "evtchn",
+        "gntdev",
+        "gntalloc",
+        "xenbus",
+        "hypercall",
+    ] {
+        session.saw(&format!("^opened {file}$"))?;
+    }
+    // The port of the loopback channel over which a store would be reached.
+    type_line(session, "echo store port $(cat /proc/xen/xsd_port)")?;
+    session.expect("^store port [1-9]")?;
+    type_line(
+        session,
+        "cd /sys/hypervisor; grep . version/* compilation/* properties/*; cd /; echo read",
+    )?;
+    session.expect("^read$")?;
+    session.saw("^version/extra:-xen-rs-")?;
+    session.saw("^properties/capabilities:xen-3.0-aarch64")?;
+    session.saw("^properties/pagesize:1000$")?;
+    Ok(())
+}
+
+/// Random calls do no harm to anyone but who makes them: Dom0 is alive after.
+fn random_hypercalls(session: &mut Session) -> Result<()> {
+    run(session, "hypercalls 200000 1", "^HYPERCALLS: 200000 calls")?;
+    run(session, "events", "^EVENTS: done")?;
+    run(session, "grants", "^GRANTS: done")
 }
 
 fn version(session: &mut Session) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Dom0: Debian's kernels, unmodified, to a shell on the hypervisor's console.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Result, ensure};
 use tests::case::Case;
@@ -84,6 +85,23 @@ pub fn tests() -> Vec<Test> {
             shell(case, Kernel::V6_1, machine, 2)
         }));
     }
+    tests.push(Test::new("dom0::gzip-kernel", |case| {
+        let image = Kernel::V6_1.image(case)?;
+        let packed = Command::new("gzip")
+            .args(["-1", "-c"])
+            .arg(&image)
+            .output()?;
+        ensure!(packed.status.success(), "gzip fails");
+        let image = case.write("Image.gz", &packed.stdout)?;
+        let busybox = needed(&case.artifacts.busybox, "no shell (XEN_RS_BUSYBOX)")?;
+        let ramdisk = ramdisk::with_shell(&busybox, "echo DOM0: unpacked")?;
+        let mut session = boot_with(case, &image, &ramdisk, machine(case, 1))?;
+        session.expect("^DOM0: unpacked")?;
+        session.expect_prompt("# ")?;
+        type_line(&mut session, "poweroff -f")?;
+        session.expect("info: dom0: power off$")?;
+        session.wait_end()
+    }));
     tests.push(Test::new("dom0::reboot", |case| {
         let mut session = boot(case, Kernel::V6_1, machine(case, 1))?;
         type_line(&mut session, "reboot -f")?;

@@ -9,6 +9,7 @@
 //! | [`cmdline`] | what the command line asks for |
 //! | [`event`] | which port of which domain hears of what |
 //! | [`grant`] | which pages a domain shares, who has mapped them |
+//! | [`gzip`] | what is in a packed file |
 //! | [`hvm_params`] | which parameters a domain has |
 //! | [`input`] | who gets what is typed |
 //! | [`kernel`] | whether a file is a kernel, and where its pieces go |
@@ -33,6 +34,7 @@
 pub mod cmdline;
 pub mod event;
 pub mod grant;
+pub mod gzip;
 pub mod hvm_params;
 pub mod input;
 pub mod kernel;

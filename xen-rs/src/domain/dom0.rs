@@ -11,7 +11,7 @@ use xen_abi::DomId;
 use xen_core::cmdline::Options;
 use xen_core::event::EventError;
 use xen_core::hvm_params::Parameters;
-use xen_core::kernel::{ImageHeader, KernelError, Placement};
+use xen_core::kernel::{KernelError, KernelFile, Placement};
 use xen_core::log::RateLimit;
 use xen_core::memory::buddy::MAX_ORDER;
 use xen_core::paging::stage2::Attributes;
@@ -258,7 +258,9 @@ impl Frames {
 /// The kernel and the ramdisk, and where they go.
 struct Pieces {
     place: Placement,
-    kernel: &'static [u8],
+    kernel: KernelFile<'static>,
+    /// The memory that the kernel asks for.
+    kernel_room: u64,
     ramdisk: Option<&'static [u8]>,
 }
 
@@ -268,14 +270,15 @@ impl Pieces {
         kernel: &Module<'static>,
         memory: &[GpaRange],
     ) -> Result<Self, BuildError> {
-        let bytes = ram::module(kernel.range);
-        let header = ImageHeader::parse(bytes, kernel.range.size())?;
+        let kernel = KernelFile::parse(ram::module(kernel.range))?;
+        let header = kernel.header()?;
         let ramdisk = from.ramdisk().map(|module| ram::module(module.range));
         let size = ramdisk.map_or(0, |bytes| bytes.len() as u64);
         let first = memory.first().copied().ok_or(BuildError::NoMemory)?;
         Ok(Self {
             place: Placement::within(first, header, size)?,
-            kernel: bytes,
+            kernel,
+            kernel_room: header.image_size,
             ramdisk,
         })
     }
@@ -285,11 +288,27 @@ impl Pieces {
         if tree.len() as u64 > self.place.tree.size() {
             return Err(BuildError::TreeSize(tree.len()));
         }
-        load(self.place.kernel, self.kernel);
+        self.load_kernel()?;
         load(self.place.tree.start(), tree);
         if let (Some(range), Some(bytes)) = (self.place.ramdisk, self.ramdisk) {
             load(range.start(), bytes);
         }
+        Ok(())
+    }
+}
+
+impl Pieces {
+    /// Copies or unpacks the kernel to its place.
+    fn load_kernel(&self) -> Result<(), KernelError> {
+        let start = Hpa::new(self.place.kernel.get());
+        let Some(room) = HpaRange::new(start, self.kernel_room) else {
+            return Ok(());
+        };
+        // SAFETY: the placement lies in Dom0's first bank, which is direct-mapped, and Dom0 does not
+        // run.
+        let room = unsafe { before_start(room) };
+        let length = self.kernel.load(room)?;
+        cache::clean_slice_to_memory(room.get(..length).unwrap_or_default());
         Ok(())
     }
 }
@@ -310,6 +329,7 @@ fn device_tree(
             // Where the image is, Dom0 has nothing else.
             grant_window: direct(image::range()),
             extended_regions: &[],
+            extended_space: GpaRange::new(Gpa::new(0), 1 << space::geometry().input_bits()),
             event_ppi: events::PPI,
         },
         gic: match frames {
