@@ -9,7 +9,7 @@ use super::dom0::{self, Kernel, type_line};
 use super::{Test, needed};
 
 /// The interrupt controllers that Dom0 runs on.
-const GICS: [GicVersion; 1] = [GicVersion::V3];
+const GICS: [GicVersion; 2] = [GicVersion::V2, GicVersion::V3];
 
 /// Modules of Debian's kernels, each behind those that it needs.
 const MODULES: [&str; 5] = [
@@ -21,7 +21,7 @@ const MODULES: [&str; 5] = [
 ];
 
 /// Programs of `tests/programs`.
-const PROGRAMS: [&str; 4] = ["version", "events", "grants", "hypercalls"];
+const PROGRAMS: [&str; 5] = ["version", "events", "grants", "refusals", "hypercalls"];
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
@@ -36,6 +36,7 @@ pub fn tests() -> Vec<Test> {
             add("version", version);
             add("events", events);
             add("grants", grants);
+            add("refusals", refusals);
             add("devices", devices);
             add("random-hypercalls", random_hypercalls);
         }
@@ -139,6 +140,10 @@ fn version(session: &mut Session) -> Result<()> {
 
 fn events(session: &mut Session) -> Result<()> {
     run(session, "events", "^EVENTS: done")
+}
+
+fn refusals(session: &mut Session) -> Result<()> {
+    run(session, "refusals", "^REFUSALS: done")
 }
 
 fn grants(session: &mut Session) -> Result<()> {
