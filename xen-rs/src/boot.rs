@@ -116,6 +116,7 @@ fn apply(options: &Options<'_>, tree: &Dtb<'_>) {
         console::open(Some(tree), ConsoleChoice::Named(dtuart));
     }
     console::set_threshold(options.loglvl);
+    console::set_guest_threshold(options.guest_loglvl);
     if options.noreboot {
         report::halt_after_report();
     }
@@ -158,6 +159,7 @@ fn second_half() -> Result<Infallible, BootError> {
     }
     check_processor(&host)?;
     time::enable_event_stream();
+    firmware::note_workarounds();
     traps::init();
     gic::init(&host.gic, &host.timer)?;
     let up = smp::start_all(&host.cpus);

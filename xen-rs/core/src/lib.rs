@@ -19,6 +19,7 @@
 //! | [`paging`] | what the tables of a translation stage hold |
 //! | [`pci_devices`] | which PCI functions the control domain has found |
 //! | [`psci`] | which vCPUs run, and what a guest's firmware call does to them |
+//! | [`smccc`] | which workarounds of firmware a guest is told of |
 //! | [`symbols`] | which function an address is in |
 //! | [`syndrome`] | what an exception was |
 //! | [`timers`] | what is due next |
@@ -45,6 +46,7 @@ pub mod paging;
 pub mod pci_devices;
 pub mod psci;
 pub mod sched;
+pub mod smccc;
 pub mod symbols;
 pub mod syndrome;
 pub mod timers;

@@ -12,7 +12,6 @@ use xen_core::cmdline::Options;
 use xen_core::event::EventError;
 use xen_core::hvm_params::Parameters;
 use xen_core::kernel::{KernelError, KernelFile, Placement};
-use xen_core::log::RateLimit;
 use xen_core::memory::buddy::MAX_ORDER;
 use xen_core::paging::stage2::Attributes;
 use xen_core::paging::{MapError, OutOfTables};
@@ -21,6 +20,7 @@ use xen_core::sched::AddError as SchedulerError;
 use xen_core::vgic::{CpuId, CreateError, Effects, LinkError, Region, Version, Vgic};
 use xen_types::{Gpa, GpaRange, Hpa, HpaRange, IntId, PAGE_SIZE};
 
+use super::complaints::Complaints;
 use super::grants::Grants;
 use super::interrupts::Masking;
 use super::memory::before_start;
@@ -148,7 +148,7 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
     let (tree, resources) = device_tree(from, &frames, &memory, pieces.place.ramdisk, vcpus)?;
     pieces.load(&tree)?;
 
-    let space = map(&banks, &resources, &frames)?;
+    let mut space = map(&banks, &resources, &frames)?;
     let translation = space.translation()?;
     let mut effects = Effects::new();
     let vgic = interrupt_controller(&resources, frames.version(), vcpus, &mut effects)?;
@@ -157,7 +157,7 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
         translation,
         timers: timers(from)?,
         last_ran: last_ran(from.cpus),
-        complaints: IrqLock::new(RateLimit::DEFAULT),
+        complaints: Complaints::new(),
         space: IrqLock::new(space),
         vgic,
         power: IrqLock::new(Power::new(vcpus as u8).ok_or(OutOfTables)?),

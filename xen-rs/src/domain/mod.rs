@@ -1,5 +1,6 @@
 //! Domains: what a guest has of the machine, and how it is entered and left.
 
+mod complaints;
 pub mod context;
 mod deadlines;
 pub mod dom0;
@@ -33,17 +34,16 @@ use spin::Once;
 use xen_abi::DomId;
 use xen_core::event::PortTable;
 use xen_core::hvm_params::Parameters;
-use xen_core::log::RateLimit;
 use xen_core::psci::Power;
 use xen_core::vgic::{CpuId, Effects, Physical, Region, Vgic};
 use xen_types::{Gpa, GpaRange, HpaRange, IntId, PAGE_SIZE};
 
+use self::complaints::Complaints;
 use self::grants::Grants;
 use self::interrupts::Masking;
 use self::space::{Space, Translation};
 use self::timer::TimerInterrupts;
 pub use self::vcpu::Vcpu;
-use crate::arch::time;
 use crate::gic;
 use crate::lock::IrqLock;
 
@@ -78,7 +78,7 @@ pub struct Domain {
     /// Its parameters.
     pub parameters: IrqLock<Parameters>,
     /// How often it may make the hypervisor log.
-    pub complaints: IrqLock<RateLimit>,
+    pub complaints: Complaints,
 }
 
 /// The domain that has the machine's interrupts.
@@ -141,18 +141,6 @@ impl Domain {
                 schedule::has_news(vcpu);
             }
         }
-    }
-
-    /// Logs what the domain did wrong, unless it does so all the time.
-    pub fn complain(&self, what: core::fmt::Arguments<'_>) {
-        let admitted = self.complaints.lock().admit(time::now(), time::frequency());
-        let Some(admitted) = admitted else {
-            return;
-        };
-        if admitted.suppressed > 0 {
-            log::warn!("{}: {} messages suppressed", self.id, admitted.suppressed);
-        }
-        log::warn!("{what}");
     }
 }
 

@@ -7,10 +7,10 @@ use xen_core::paging::stage2::{Attributes, Geometry};
 use xen_core::paging::{MapError, OutOfTables};
 use xen_types::{Gfn, Gpa, GpaRange, Hpa, Mfn};
 
-use super::tables::Stage2Tables;
+use super::tables::{Stage2Tables, with_vttbr};
 use crate::arch::features::Features;
 use crate::arch::sysreg::write_sysreg;
-use crate::arch::{barrier, percpu};
+use crate::arch::{barrier, interrupts, percpu};
 use crate::memory::frames;
 
 /// Tells the translations of domains apart in TLBs. 0 is never given out: it is what the register
@@ -48,7 +48,7 @@ impl Space {
     /// # Errors
     /// If there is no memory for its first table.
     pub fn new(owner: DomId, vmid: Vmid) -> Result<Self, OutOfTables> {
-        let mut memory = Stage2Tables;
+        let mut memory = Stage2Tables::default();
         let p2m = P2m::new(owner, geometry().input_bits(), &mut memory)?;
         Ok(Self { p2m, memory, vmid })
     }
@@ -130,7 +130,7 @@ impl Space {
     ///
     /// # Errors
     /// If there is no table to start at.
-    pub fn translation(&self) -> Result<Translation, OutOfTables> {
+    pub fn translation(&mut self) -> Result<Translation, OutOfTables> {
         let geometry = geometry();
         let root = geometry.hardware_root(self.p2m.table(), &self.memory);
         let root = root.and_then(|root| root.address()).ok_or(OutOfTables)?;
@@ -138,15 +138,18 @@ impl Space {
             vtcr: geometry.vtcr_el2(),
             vttbr: u64::from(self.vmid.0) << 48 | root.get(),
         };
-        translation.activate();
-        barrier::isb();
-        flush_current_vmid();
+        self.memory.vttbr = translation.vttbr;
+        let _masked = interrupts::mask();
+        with_vttbr(translation.vttbr, flush_current_vmid);
         Ok(translation)
     }
+}
 
-    /// Takes all mappings and tables away. No CPU may run the domain any more.
-    pub fn destroy(mut self) {
+impl Drop for Space {
+    /// Takes all mappings and tables away. No CPU runs the domain any more.
+    fn drop(&mut self) {
         let all = 1 << geometry().input_bits();
+        let _masked = interrupts::mask();
         if let Err(error) = self.p2m.table_mut().unmap(&mut self.memory, 0, all) {
             info!("stage 2: {error}");
         }

@@ -1,6 +1,6 @@
 //! `physdev_op`: the control domain tells which PCI devices it has found.
 
-use log::{debug, info, warn};
+use log::Level;
 use xen_abi::Errno;
 use xen_abi::physdev::{
     ManagePci, ManagePciExt, PCI_DEV_EXTFN, PCI_DEV_PXM, PCI_DEV_VIRTFN, PciDevice, PciDeviceAdd,
@@ -9,6 +9,7 @@ use xen_abi::physdev::{
 use xen_core::pci_devices::{Devices, Found, Function, Kind};
 
 use super::Outcome;
+use crate::domain::Domain;
 use crate::domain::memory::read;
 use crate::domain::run::Running;
 use crate::lock::IrqLock;
@@ -33,27 +34,38 @@ pub fn physdev_op(running: &Running<'_>, operation: u64, buffer: u64) -> Outcome
             let physical = Function::new(request.seg, request.physfn_bus, request.physfn_devfn);
             let is_virtual = request.flags & PCI_DEV_VIRTFN != 0;
             let is_extended = request.flags & PCI_DEV_EXTFN != 0;
-            add(function, Kind::of(is_virtual, is_extended, physical))
+            add(
+                domain,
+                function,
+                Kind::of(is_virtual, is_extended, physical),
+            )
         }
         Some(PhysdevOp::ManagePciAdd) => {
             let request: ManagePci = read(domain, buffer)?;
             let function = Function::new(0, request.bus, request.devfn);
-            add(function, Kind::Function)
+            add(domain, function, Kind::Function)
         }
         Some(PhysdevOp::ManagePciAddExt) => {
             let request: ManagePciExt = read(domain, buffer)?;
             let function = Function::new(0, request.bus, request.devfn);
             let physical = Function::new(0, request.physfn_bus, request.physfn_devfn);
             let (is_virtual, is_extended) = (request.is_virtfn != 0, request.is_extfn != 0);
-            add(function, Kind::of(is_virtual, is_extended, physical))
+            add(
+                domain,
+                function,
+                Kind::of(is_virtual, is_extended, physical),
+            )
         }
         Some(PhysdevOp::PciDeviceRemove) => {
             let request: PciDevice = read(domain, buffer)?;
-            remove(Function::new(request.seg, request.bus, request.devfn))
+            remove(
+                domain,
+                Function::new(request.seg, request.bus, request.devfn),
+            )
         }
         Some(PhysdevOp::ManagePciRemove) => {
             let request: ManagePci = read(domain, buffer)?;
-            remove(Function::new(0, request.bus, request.devfn))
+            remove(domain, Function::new(0, request.bus, request.devfn))
         }
         Some(PhysdevOp::PciDeviceReset) => {
             let request: PciDeviceReset = read(domain, buffer)?;
@@ -68,25 +80,31 @@ pub fn physdev_op(running: &Running<'_>, operation: u64, buffer: u64) -> Outcome
     }
 }
 
-fn add(function: Function, kind: Kind) -> Outcome {
+fn add(domain: &Domain, function: Function, kind: Kind) -> Outcome {
     let found = DEVICES.lock().add(function, kind);
     match found {
-        Ok(Found::New) => info!("pci: {function} found by the control domain"),
-        Ok(Found::Known) => debug!("pci: {function} found again"),
+        Ok(Found::New) => domain.report(
+            Level::Info,
+            format_args!("pci: {function} found by the control domain"),
+        ),
+        Ok(Found::Known) => (),
         Err(error) => {
-            warn!("pci: {error}");
+            domain.complain(format_args!("pci: {error}"));
             return Err(error.errno().into());
         }
     }
     Ok(0)
 }
 
-fn remove(function: Function) -> Outcome {
+fn remove(domain: &Domain, function: Function) -> Outcome {
     let removed = DEVICES.lock().remove(function);
     if !removed {
         return Err(Errno::NoDevice.into());
     }
-    info!("pci: {function} removed by the control domain");
+    domain.report(
+        Level::Info,
+        format_args!("pci: {function} removed by the control domain"),
+    );
     Ok(0)
 }
 
