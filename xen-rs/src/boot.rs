@@ -18,7 +18,7 @@ use crate::arch::features::Features;
 use crate::arch::percpu::{self, CpuId, PerCpu};
 use crate::arch::{firmware, time};
 use crate::domain::dom0::{self, Ingredients};
-use crate::domain::{schedule, traps};
+use crate::domain::{hypercall, schedule, traps};
 use crate::gic::GicError;
 use crate::memory::space::{self, MapError};
 use crate::memory::stack::{self, StackError};
@@ -97,6 +97,7 @@ fn first_half(tree: Hpa) -> Result<Infallible, BootError> {
     let info = BootInfo::read(&tree, &own)?;
     let options = Options::parse(info.command_line).map_err(BootError::CommandLine)?;
     apply(&options, &tree);
+    hypercall::set_command_line(info.command_line);
     report_modules(&info);
     memory::init(&info, &own.map(|(_, range)| range))?;
     let stack = stack::allocate(CpuId(0))?;
@@ -115,6 +116,7 @@ fn apply(options: &Options<'_>, tree: &Dtb<'_>) {
         console::open(Some(tree), ConsoleChoice::Named(dtuart));
     }
     console::set_threshold(options.loglvl);
+    console::set_guest_threshold(options.guest_loglvl);
     if options.noreboot {
         report::halt_after_report();
     }
@@ -157,6 +159,7 @@ fn second_half() -> Result<Infallible, BootError> {
     }
     check_processor(&host)?;
     time::enable_event_stream();
+    firmware::note_workarounds();
     traps::init();
     gic::init(&host.gic, &host.timer)?;
     let up = smp::start_all(&host.cpus);

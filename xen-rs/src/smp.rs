@@ -161,6 +161,7 @@ fn wait_for_arrival(data: &PerCpu) -> Result<(), StartError> {
 pub extern "C" fn secondary(cpu: &'static PerCpu) -> ! {
     percpu::install(cpu);
     time::enable_event_stream();
+    firmware::note_workarounds();
     traps::init();
     let ready = gic::init_cpu().is_ok();
     let outcome = if ready { Start::Up } else { Start::Failed };

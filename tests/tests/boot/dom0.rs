@@ -1,5 +1,8 @@
 //! Dom0: Debian's kernels, unmodified, to a shell on the hypervisor's console.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use anyhow::{Result, ensure};
 use tests::case::Case;
 use tests::ramdisk;
@@ -9,16 +12,26 @@ use super::{Test, needed};
 
 /// Which kernel.
 #[derive(Clone, Copy)]
-enum Kernel {
+pub enum Kernel {
     V6_1,
     V6_12,
 }
 
 impl Kernel {
-    const fn release(self) -> &'static str {
+    /// Its release.
+    pub const fn release(self) -> &'static str {
         match self {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
+        }
+    }
+
+    /// Its `Image`.
+    pub fn image(self, case: &Case) -> Result<PathBuf> {
+        let artifacts = &case.artifacts;
+        match self {
+            Self::V6_1 => needed(&artifacts.kernel, "no kernel (XEN_RS_KERNEL)"),
+            Self::V6_12 => needed(&artifacts.newer_kernel, "no kernel (XEN_RS_KERNEL_6_12)"),
         }
     }
 }
@@ -72,6 +85,23 @@ pub fn tests() -> Vec<Test> {
             shell(case, Kernel::V6_1, machine, 2)
         }));
     }
+    tests.push(Test::new("dom0::gzip-kernel", |case| {
+        let image = Kernel::V6_1.image(case)?;
+        let packed = Command::new("gzip")
+            .args(["-1", "-c"])
+            .arg(&image)
+            .output()?;
+        ensure!(packed.status.success(), "gzip fails");
+        let image = case.write("Image.gz", &packed.stdout)?;
+        let busybox = needed(&case.artifacts.busybox, "no shell (XEN_RS_BUSYBOX)")?;
+        let ramdisk = ramdisk::with_shell(&busybox, "echo DOM0: unpacked")?;
+        let mut session = boot_with(case, &image, &ramdisk, machine(case, 1))?;
+        session.expect("^DOM0: unpacked")?;
+        session.expect_prompt("# ")?;
+        type_line(&mut session, "poweroff -f")?;
+        session.expect("info: dom0: power off$")?;
+        session.wait_end()
+    }));
     tests.push(Test::new("dom0::reboot", |case| {
         let mut session = boot(case, Kernel::V6_1, machine(case, 1))?;
         type_line(&mut session, "reboot -f")?;
@@ -134,12 +164,13 @@ fn press_keys(session: &mut Session, keys: &str) -> Result<()> {
     session.send(&format!("\x01\x01\x01{keys}"))
 }
 
-fn type_line(session: &mut Session, line: &str) -> Result<()> {
+/// Types a line at the shell.
+pub fn type_line(session: &mut Session, line: &str) -> Result<()> {
     session.send(&format!("{line}\n"))
 }
 
 /// A machine with room for Dom0.
-fn machine(case: &Case, cpus: u32) -> Machine {
+pub fn machine(case: &Case, cpus: u32) -> Machine {
     Machine {
         cpus,
         memory: Memory::gib(2),
@@ -149,14 +180,7 @@ fn machine(case: &Case, cpus: u32) -> Machine {
 }
 
 /// Boots Dom0 with one vCPU for each CPU until its shell waits.
-fn boot(case: &Case, kernel: Kernel, mut machine: Machine) -> Result<Session> {
-    let image = match kernel {
-        Kernel::V6_1 => needed(&case.artifacts.kernel, "no kernel (XEN_RS_KERNEL)"),
-        Kernel::V6_12 => needed(
-            &case.artifacts.newer_kernel,
-            "no kernel (XEN_RS_KERNEL_6_12)",
-        ),
-    }?;
+fn boot(case: &Case, kernel: Kernel, machine: Machine) -> Result<Session> {
     let busybox = needed(&case.artifacts.busybox, "no shell (XEN_RS_BUSYBOX)")?;
     let script = "\
         echo DOM0: $(nproc) CPUs online, \
@@ -166,11 +190,25 @@ fn boot(case: &Case, kernel: Kernel, mut machine: Machine) -> Result<Session> {
         echo DOM0: event interrupts $(grep events /proc/interrupts | tr -s ' ' | cut -d' ' -f3)\n\
         sleep 1\n\
         echo DOM0: awake";
-    let ramdisk = case.write("ramdisk", &ramdisk::with_shell(&busybox, script)?)?;
+    let ramdisk = ramdisk::with_shell(&busybox, script)?;
+    let mut session = boot_with(case, &kernel.image(case)?, &ramdisk, machine)?;
+    session.expect("^DOM0: awake")?;
+    session.expect_prompt("# ")?;
+    Ok(session)
+}
+
+/// Boots Dom0 from a kernel and a ramdisk.
+pub fn boot_with(
+    case: &Case,
+    kernel: &Path,
+    ramdisk: &[u8],
+    mut machine: Machine,
+) -> Result<Session> {
+    let ramdisk = case.write("ramdisk", ramdisk)?;
     let loaders = [
         format!(
             "guest-loader,kernel={},addr=0x49000000,bootargs=console=hvc0 earlycon=xenboot",
-            image.display()
+            kernel.display()
         ),
         format!("guest-loader,initrd={},addr=0x4e000000", ramdisk.display()),
     ];
@@ -179,7 +217,5 @@ fn boot(case: &Case, kernel: Kernel, mut machine: Machine) -> Result<Session> {
     }
     let mut session = case.boot(&machine)?;
     session.expect("info: dom0: .* vCPU")?;
-    session.expect("^DOM0: awake")?;
-    session.expect_prompt("# ")?;
     Ok(session)
 }

@@ -17,8 +17,9 @@ pub fn clean_slice_to_memory(bytes: &[u8]) {
 
 /// Writes RAM back to the point of coherency and empties the caches of it: a guest's, on its behalf.
 pub fn clean_and_invalidate(range: HpaRange) {
-    let start = range.start().get() as usize;
-    for address in (start..start + range.size() as usize).step_by(line()) {
+    let line = line();
+    let start = range.start().get() as usize & !(line - 1);
+    for address in (start..range.end().get() as usize).step_by(line) {
         // SAFETY: what caches hold is written back before it goes, so that contents do not change
         // for anyone; RAM is mapped at its own address.
         unsafe {

@@ -33,6 +33,8 @@ struct Console {
     /// Up to where the ring was printed.
     printed: u64,
     thresholds: Thresholds,
+    /// The same for what guests cause.
+    guest_thresholds: Thresholds,
     /// For the messages between the two thresholds.
     rate: RateLimit,
     /// What Dom0 has written since its last end of line, at most so much of it.
@@ -44,6 +46,7 @@ static CONSOLE: IrqLock<Console> = IrqLock::new(Console {
     ring: Ring::new(),
     printed: 0,
     thresholds: Thresholds::DEFAULT,
+    guest_thresholds: Thresholds::GUEST_DEFAULT,
     rate: RateLimit::DEFAULT,
     open: ArrayVec::new_const(),
 });
@@ -61,6 +64,28 @@ pub fn start_log() {
 pub fn set_threshold(thresholds: Thresholds) {
     CONSOLE.lock().thresholds = thresholds;
     log::set_max_level(thresholds.limited);
+}
+
+/// What `guest_loglvl=` asks for.
+pub fn set_guest_threshold(thresholds: Thresholds) {
+    CONSOLE.lock().guest_thresholds = thresholds;
+}
+
+/// Which messages that guests cause are logged.
+pub fn guest_thresholds() -> Thresholds {
+    CONSOLE.lock().guest_thresholds
+}
+
+/// Logs a message that a guest caused, which is to be.
+pub fn log_of_guest(level: Level, message: fmt::Arguments<'_>) {
+    CONSOLE.lock().write(stamp(), level, message);
+}
+
+fn stamp() -> Stamp {
+    Stamp {
+        ticks: time::since_entry(),
+        frequency: time::frequency(),
+    }
 }
 
 /// Opens the console that the tree names, or what the build wrote into the image in its stead, and
@@ -165,10 +190,7 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let stamp = Stamp {
-            ticks: time::since_entry(),
-            frequency: time::frequency(),
-        };
+        let stamp = stamp();
         let mut console = CONSOLE.lock();
         match console.thresholds.verdict(record.level()) {
             Verdict::Drop => (),

@@ -144,6 +144,11 @@ impl Context {
         self.elr = self.elr.wrapping_add(length);
     }
 
+    /// Goes back to the hypercall that took the guest out: it is made again.
+    pub fn repeat_instruction(&mut self) {
+        self.elr = self.elr.wrapping_sub(4);
+    }
+
     /// Register number `number` as an instruction names it: 31 is zero.
     pub fn register(&self, number: u8) -> u64 {
         self.x.get(usize::from(number)).copied().unwrap_or(0)

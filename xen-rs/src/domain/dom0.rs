@@ -10,8 +10,8 @@ use platform_dt::{BootInfo, Gic, Host, HostTree, Module, ModuleKind};
 use xen_abi::DomId;
 use xen_core::cmdline::Options;
 use xen_core::event::EventError;
-use xen_core::kernel::{ImageHeader, KernelError, Placement};
-use xen_core::log::RateLimit;
+use xen_core::hvm_params::Parameters;
+use xen_core::kernel::{KernelError, KernelFile, Placement};
 use xen_core::memory::buddy::MAX_ORDER;
 use xen_core::paging::stage2::Attributes;
 use xen_core::paging::{MapError, OutOfTables};
@@ -20,9 +20,12 @@ use xen_core::sched::AddError as SchedulerError;
 use xen_core::vgic::{CpuId, CreateError, Effects, LinkError, Region, Version, Vgic};
 use xen_types::{Gpa, GpaRange, Hpa, HpaRange, IntId, PAGE_SIZE};
 
+use super::complaints::Complaints;
+use super::grants::Grants;
 use super::interrupts::Masking;
 use super::memory::before_start;
 use super::space::{self, Space, Vmid};
+use super::table::{self, Taken};
 use super::timer::TimerInterrupts;
 use super::{Domain, Vcpu, events, schedule};
 use crate::arch::cache;
@@ -81,6 +84,9 @@ pub enum BuildError {
     /// No device tree.
     #[error("{0}")]
     Tree(#[from] Dom0Error),
+    /// There is another.
+    #[error("{0}")]
+    Taken(#[from] Taken),
     /// The tree is larger than its place.
     #[error("the device tree of {0} bytes does not fit its place")]
     TreeSize(usize),
@@ -142,7 +148,7 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
     let (tree, resources) = device_tree(from, &frames, &memory, pieces.place.ramdisk, vcpus)?;
     pieces.load(&tree)?;
 
-    let space = map(&banks, &resources, &frames)?;
+    let mut space = map(&banks, &resources, &frames)?;
     let translation = space.translation()?;
     let mut effects = Effects::new();
     let vgic = interrupt_controller(&resources, frames.version(), vcpus, &mut effects)?;
@@ -151,7 +157,7 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
         translation,
         timers: timers(from)?,
         last_ran: last_ran(from.cpus),
-        complaints: IrqLock::new(RateLimit::DEFAULT),
+        complaints: Complaints::new(),
         space: IrqLock::new(space),
         vgic,
         power: IrqLock::new(Power::new(vcpus as u8).ok_or(OutOfTables)?),
@@ -159,8 +165,11 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
         vcpus: create_vcpus(vcpus)?,
         ports: IrqLock::new(events::ports(DOM0, vcpus)?),
         shared_page: allocate_shared_page()?,
+        grants: Grants::new(DOM0),
+        parameters: IrqLock::new(Parameters::new(events::PPI)),
         ram: memory,
     });
+    table::insert(domain.clone())?;
     super::set_owner_of_interrupts(domain.clone());
     schedule::introduce(&domain);
     domain.carry_out(&mut effects);
@@ -249,7 +258,9 @@ impl Frames {
 /// The kernel and the ramdisk, and where they go.
 struct Pieces {
     place: Placement,
-    kernel: &'static [u8],
+    kernel: KernelFile<'static>,
+    /// The memory that the kernel asks for.
+    kernel_room: u64,
     ramdisk: Option<&'static [u8]>,
 }
 
@@ -259,14 +270,15 @@ impl Pieces {
         kernel: &Module<'static>,
         memory: &[GpaRange],
     ) -> Result<Self, BuildError> {
-        let bytes = ram::module(kernel.range);
-        let header = ImageHeader::parse(bytes, kernel.range.size())?;
+        let kernel = KernelFile::parse(ram::module(kernel.range))?;
+        let header = kernel.header()?;
         let ramdisk = from.ramdisk().map(|module| ram::module(module.range));
         let size = ramdisk.map_or(0, |bytes| bytes.len() as u64);
         let first = memory.first().copied().ok_or(BuildError::NoMemory)?;
         Ok(Self {
             place: Placement::within(first, header, size)?,
-            kernel: bytes,
+            kernel,
+            kernel_room: header.image_size,
             ramdisk,
         })
     }
@@ -276,11 +288,27 @@ impl Pieces {
         if tree.len() as u64 > self.place.tree.size() {
             return Err(BuildError::TreeSize(tree.len()));
         }
-        load(self.place.kernel, self.kernel);
+        self.load_kernel()?;
         load(self.place.tree.start(), tree);
         if let (Some(range), Some(bytes)) = (self.place.ramdisk, self.ramdisk) {
             load(range.start(), bytes);
         }
+        Ok(())
+    }
+}
+
+impl Pieces {
+    /// Copies or unpacks the kernel to its place.
+    fn load_kernel(&self) -> Result<(), KernelError> {
+        let start = Hpa::new(self.place.kernel.get());
+        let Some(room) = HpaRange::new(start, self.kernel_room) else {
+            return Ok(());
+        };
+        // SAFETY: the placement lies in Dom0's first bank, which is direct-mapped, and Dom0 does not
+        // run.
+        let room = unsafe { before_start(room) };
+        let length = self.kernel.load(room)?;
+        cache::clean_slice_to_memory(room.get(..length).unwrap_or_default());
         Ok(())
     }
 }
@@ -301,6 +329,7 @@ fn device_tree(
             // Where the image is, Dom0 has nothing else.
             grant_window: direct(image::range()),
             extended_regions: &[],
+            extended_space: GpaRange::new(Gpa::new(0), 1 << space::geometry().input_bits()),
             event_ppi: events::PPI,
         },
         gic: match frames {
@@ -339,7 +368,7 @@ fn map(
     resources: &Dom0Resources,
     frames: &Frames,
 ) -> Result<Space, BuildError> {
-    let mut space = Space::new(Vmid::new(1).expect("1 is a VMID"))?;
+    let mut space = Space::new(DOM0, Vmid::new(1).expect("1 is a VMID"))?;
     for range in banks.iter().chain(&resources.reserved) {
         space.map(direct(*range), range.start(), Attributes::Ram)?;
     }
@@ -399,9 +428,10 @@ fn last_ran(cpus: &[&'static PerCpu]) -> Vec<AtomicU8> {
 }
 
 fn allocate_shared_page() -> Result<HpaRange, OutOfFrames> {
-    let page = frames::allocate_for_domain(0, None, DOM0)?;
-    // SAFETY: the allocator has just given the frame to this domain, which does not run.
-    cache::zero_pages(unsafe { before_start(page) });
+    // Its own, and no frame that it could give up.
+    let page = frames::allocate_for_hypervisor(PAGE_SIZE as usize)?;
+    // SAFETY: the allocator has just given the frame to the caller alone.
+    cache::zero_pages(unsafe { ram::exclusive(page) });
     Ok(page)
 }
 

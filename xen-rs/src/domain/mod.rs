@@ -1,26 +1,30 @@
 //! Domains: what a guest has of the machine, and how it is entered and left.
 
+mod complaints;
 pub mod context;
 mod deadlines;
 pub mod dom0;
 pub mod events;
-mod guest_pages;
+mod grants;
 pub mod hypercall;
 mod id_registers;
 pub mod interrupts;
 pub mod memory;
 pub mod mmio;
 mod registers;
+mod reservation;
 pub mod run;
 pub mod schedule;
 mod set_way;
 pub mod space;
 mod system_registers;
+mod table;
 mod tables;
 pub mod timer;
 pub mod traps;
 pub mod trial;
 mod vcpu;
+mod wall_clock;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -29,19 +33,19 @@ use core::sync::atomic::AtomicU8;
 use spin::Once;
 use xen_abi::DomId;
 use xen_core::event::PortTable;
-use xen_core::log::RateLimit;
+use xen_core::hvm_params::Parameters;
 use xen_core::psci::Power;
 use xen_core::vgic::{CpuId, Effects, Physical, Region, Vgic};
-use xen_types::{Gpa, GpaRange, HpaRange, IntId};
+use xen_types::{Gpa, GpaRange, HpaRange, IntId, PAGE_SIZE};
 
+use self::complaints::Complaints;
+use self::grants::Grants;
 use self::interrupts::Masking;
 use self::space::{Space, Translation};
 use self::timer::TimerInterrupts;
 pub use self::vcpu::Vcpu;
-use crate::arch::time;
 use crate::gic;
 use crate::lock::IrqLock;
-use crate::memory::frames;
 
 /// A domain.
 pub struct Domain {
@@ -69,8 +73,12 @@ pub struct Domain {
     pub ports: IrqLock<PortTable>,
     /// The page that it shares with the hypervisor.
     pub shared_page: HpaRange,
+    /// What it grants, and what it has mapped of others' grants.
+    pub grants: Grants,
+    /// Its parameters.
+    pub parameters: IrqLock<Parameters>,
     /// How often it may make the hypervisor log.
-    pub complaints: IrqLock<RateLimit>,
+    pub complaints: Complaints,
 }
 
 /// The domain that has the machine's interrupts.
@@ -82,9 +90,20 @@ impl Domain {
         self.ram.iter().any(|bank| bank.contains(address))
     }
 
-    /// Whether host memory is the domain's RAM.
-    pub fn owns(&self, range: HpaRange) -> bool {
-        frames::is_ram_of(range, self.id)
+    /// Whether it is the control domain.
+    pub fn is_control(&self) -> bool {
+        self.id == DomId::new(0)
+    }
+
+    /// Whether its guest frames are the host's frames with the same numbers.
+    pub fn is_direct_mapped(&self) -> bool {
+        self.is_control()
+    }
+
+    /// Pages of RAM that are its own, whether or not it has them mapped.
+    pub fn pages(&self) -> u64 {
+        let bytes: u64 = self.ram.iter().map(|bank| bank.size()).sum();
+        bytes / PAGE_SIZE
     }
 
     /// The vCPU with a number.
@@ -122,18 +141,6 @@ impl Domain {
                 schedule::has_news(vcpu);
             }
         }
-    }
-
-    /// Logs what the domain did wrong, unless it does so all the time.
-    pub fn complain(&self, what: core::fmt::Arguments<'_>) {
-        let admitted = self.complaints.lock().admit(time::now(), time::frequency());
-        let Some(admitted) = admitted else {
-            return;
-        };
-        if admitted.suppressed > 0 {
-            log::warn!("{}: {} messages suppressed", self.id, admitted.suppressed);
-        }
-        log::warn!("{what}");
     }
 }
 

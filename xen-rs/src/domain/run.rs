@@ -4,6 +4,7 @@ use core::sync::atomic::Ordering;
 
 use log::{error, info, warn};
 use xen_core::psci::Effect;
+use xen_core::smccc::{self, Reply};
 use xen_core::vgic::Effects;
 
 use super::context::{Context, Exit};
@@ -96,11 +97,11 @@ impl Running<'_> {
             Exit::Irq => self.interrupted(cpu),
             Exit::Synchronous => self.synchronous(),
             Exit::SystemError => {
-                warn!(
+                self.domain.complain(format_args!(
                     "{}: SError in the guest: {}",
                     self.domain.id,
                     self.context.syndrome()
-                );
+                ));
                 self.context.inject_system_error();
                 Next::Run
             }
@@ -191,6 +192,11 @@ impl Running<'_> {
     fn firmware_call(&mut self) -> Next {
         let function = self.context.register(0) as u32;
         let arguments = [1, 2, 3].map(|number| self.context.register(number));
+        if smccc::concerns_workarounds(function)
+            && let Some(reply) = firmware::workarounds().reply(function, arguments[0])
+        {
+            return self.worked_around(reply);
+        }
         let domain = self.domain;
         let answer = domain
             .power
@@ -224,6 +230,19 @@ impl Running<'_> {
             Effect::PowerOff => power_off(),
             Effect::Reset => reset(),
         }
+        Next::Run
+    }
+
+    /// A call about what CPUs speculate.
+    fn worked_around(&mut self, reply: Reply) -> Next {
+        let value = match reply {
+            Reply::Value(value) => value,
+            Reply::Forward(workaround) => {
+                firmware::work_around(workaround);
+                0
+            }
+        };
+        self.context.set_register(0, value as u64);
         Next::Run
     }
 }

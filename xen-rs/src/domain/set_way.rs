@@ -5,6 +5,7 @@
 //! hold what its caches do; so the guest's RAM is cleaned by address, in steps between which the
 //! vCPU can be interrupted.
 
+use xen_core::paging::stage2::Attributes;
 use xen_types::{Gpa, GpaRange, HpaRange, PAGE_SIZE};
 
 use super::run::Running;
@@ -22,8 +23,10 @@ pub fn clean_some(running: &mut Running<'_>) -> bool {
     let space = running.domain.space.lock();
     let pages = (part.start().get()..part.start().get() + part.size()).step_by(PAGE_SIZE as usize);
     for page in pages {
-        let frame = space.writable_ram(Gpa::new(page));
-        if let Some(range) = frame.and_then(|frame| HpaRange::new(frame, PAGE_SIZE)) {
+        let frame = space.lookup(Gpa::new(page).frame());
+        let ram = frame.filter(|(_, attributes)| *attributes == Attributes::Ram);
+        let start = ram.and_then(|(frame, _)| frame.address());
+        if let Some(range) = start.and_then(|start| HpaRange::new(start, PAGE_SIZE)) {
             cache::clean_and_invalidate(range);
         }
     }
