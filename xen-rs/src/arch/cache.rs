@@ -15,6 +15,11 @@ pub fn clean_slice_to_memory(bytes: &[u8]) {
     clean(bytes.as_ptr() as usize, bytes.len());
 }
 
+/// Writes RAM back to the point of coherency, for a device that reads past the caches.
+pub fn clean_range(range: HpaRange) {
+    clean(range.start().get() as usize, range.size() as usize);
+}
+
 /// Writes RAM back to the point of coherency and empties the caches of it: a guest's, on its behalf.
 pub fn clean_and_invalidate(range: HpaRange) {
     let line = line();

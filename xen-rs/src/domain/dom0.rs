@@ -7,6 +7,7 @@ use core::sync::atomic::AtomicU8;
 use log::{info, warn};
 use platform_dt::dom0::{self, Dom0Error, Dom0Plan, Dom0Resources, GuestGic, HypervisorNode};
 use platform_dt::{BootInfo, Gic, Host, HostTree, Module, ModuleKind};
+use smmu::Vmid;
 use xen_abi::DomId;
 use xen_core::cmdline::Options;
 use xen_core::event::EventError;
@@ -24,7 +25,7 @@ use super::complaints::Complaints;
 use super::grants::Grants;
 use super::interrupts::Masking;
 use super::memory::before_start;
-use super::space::{self, Space, Vmid};
+use super::space::{self, Space};
 use super::table::{self, Taken};
 use super::timer::TimerInterrupts;
 use super::{Domain, Vcpu, events, schedule};
@@ -33,9 +34,10 @@ use crate::arch::percpu::PerCpu;
 use crate::lock::IrqLock;
 use crate::memory::frames::{self, OutOfFrames};
 use crate::memory::ram;
-use crate::{gic, image};
+use crate::{gic, image, iommu};
 
 const DOM0: DomId = DomId::new(0);
+const VMID: Vmid = Vmid::new(1);
 /// Memory without `dom0_mem=`, as Xen has it.
 const DEFAULT_MEMORY: u64 = 512 << 20;
 /// Bytes of a redistributor without virtual LPIs.
@@ -172,6 +174,10 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
     table::insert(domain.clone())?;
     super::set_owner_of_interrupts(domain.clone());
     schedule::introduce(&domain);
+    let stage2 = domain.space.lock().stage2();
+    if let Some(stage2) = stage2 {
+        iommu::attach_nodes(&resources.masters, DOM0, stage2);
+    }
     domain.carry_out(&mut effects);
     announce(&domain, &pieces.place, tree.len());
     if let Some(first) = CpuId::new(0) {
@@ -368,7 +374,7 @@ fn map(
     resources: &Dom0Resources,
     frames: &Frames,
 ) -> Result<Space, BuildError> {
-    let mut space = Space::new(DOM0, Vmid::new(1).expect("1 is a VMID"))?;
+    let mut space = Space::new(DOM0, VMID)?;
     for range in banks.iter().chain(&resources.reserved) {
         space.map(direct(*range), range.start(), Attributes::Ram)?;
     }

@@ -17,7 +17,7 @@ use xen_types::{IntId, Interrupt, Sgi, Trigger};
 
 use crate::arch::{barrier, percpu, time};
 use crate::memory::device::{MapError, Registers};
-use crate::{console, domain};
+use crate::{console, domain, iommu};
 
 /// What an interrupt controller must do for the rest of the hypervisor.
 trait Controller: Send + Sync {
@@ -169,6 +169,9 @@ pub fn handle_irq() {
             controller.deactivate(interrupt.register);
         }
     }
+    if iommu::has_more() {
+        iommu::look_again();
+    }
 }
 
 /// Who is done with an interrupt.
@@ -192,6 +195,7 @@ fn dispatch(interrupt: Acknowledged) -> Done {
         Some(IntId::Sgi(KICK)) => (),
         Some(id @ IntId::Ppi(_)) if take_own(cpu, id) => (),
         Some(id) if console::input::take_interrupt(id) => (),
+        Some(id) if iommu::take_interrupt(id) => (),
         Some(id) if domain::take_interrupt(id) => return Done::ByDomain,
         _ => warn!(
             "gic: {} took INTID {}, which nobody asked for",
