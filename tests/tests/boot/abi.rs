@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use tests::case::Case;
+use tests::modules;
 use tests::ramdisk::{self, Contents};
 use xtask::qemu::{GicVersion, Machine, Session};
 
@@ -11,7 +12,7 @@ use super::{Test, needed};
 /// The interrupt controllers that Dom0 runs on.
 const GICS: [GicVersion; 2] = [GicVersion::V2, GicVersion::V3];
 
-/// Modules of Debian's kernels, each behind those that it needs.
+/// Modules of Debian's kernels.
 const MODULES: [&str; 5] = [
     "xen-evtchn",
     "xen-gntdev",
@@ -68,10 +69,10 @@ fn boot(case: &Case, kernel: Kernel, gic: GicVersion) -> Result<Session> {
         &case.artifacts.programs,
         "no programs for Dom0 (XEN_RS_PROGRAMS)",
     )?;
-    let modules = MODULES.map(|name| ramdisk::module(&image, name));
     let contents = Contents {
         programs: PROGRAMS.map(|name| programs.join(name)).into(),
-        modules: modules.into_iter().collect::<Result<_>>()?,
+        modules: modules::with_dependencies(&image, &MODULES)?,
+        ..Contents::default()
     };
     let script = "mount -t xenfs xenfs /proc/xen\necho DOM0: ready";
     let ramdisk = ramdisk::with_contents(&busybox, &contents, script)?;

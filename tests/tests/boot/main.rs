@@ -4,6 +4,7 @@ mod abi;
 mod bad_input;
 mod boards;
 mod dom0;
+mod dom0_devices;
 mod entry;
 mod exceptions;
 mod fuzz;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         .chain(dom0::tests())
         .chain(fuzz::tests())
         .chain(abi::tests())
+        .chain(dom0_devices::tests())
         .map(|test| trial(test, artifacts.clone()))
         .collect();
     let wanted = trials.iter().any(|trial| !arguments.is_filtered_out(trial));

@@ -488,8 +488,7 @@ fn load(at: Gpa, bytes: &[u8]) {
     };
     // SAFETY: the placement lies in Dom0's first bank, which is direct-mapped, and Dom0 does not run.
     let target = unsafe { before_start(target) };
-    target.copy_from_slice(bytes);
-    cache::clean_slice_to_memory(target);
+    cache::copy_to_memory(target, bytes);
 }
 
 /// Maps registers and windows 1:1, as far as stage 2 reaches on this machine.

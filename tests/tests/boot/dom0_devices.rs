@@ -1,0 +1,114 @@
+//! Dom0's PCI devices over INTx: a disk and a network card with Debian's drivers.
+
+use std::path::Path;
+
+use anyhow::Result;
+use tests::case::Case;
+use tests::devices::{self, Devices, Slots};
+use tests::ramdisk;
+use xtask::qemu::{GicVersion, Machine, Session, Start};
+
+use super::dom0::{self, Dom0, Kernel};
+use super::{Test, needed};
+
+/// The interrupt controllers that Dom0 boots on.
+const GICS: [GicVersion; 2] = [GicVersion::V2, GicVersion::V3];
+
+/// How long both devices are at work while all CPUs are busy: seconds of Dom0's clock.
+const LONG: u32 = 60;
+const SHORT: u32 = 5;
+/// Host seconds for the data's first way, and for a round that begins at the end of a stress.
+const SPARE: u32 = 60;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = vec![Test::new("devices::bare-linux", bare_linux)];
+    for gic in GICS {
+        for kernel in [Kernel::V6_1, Kernel::V6_12] {
+            for (cpus, slots) in [(1, Slots::APART), (2, Slots::SHARED)] {
+                let name = format!("devices::linux-{}-gicv{gic}-{cpus}vcpu", kernel.release());
+                tests.push(Test::new(name, move |case| {
+                    in_dom0(case, kernel, gic, cpus, slots, SHORT)
+                }));
+            }
+        }
+        // Each kernel on one of the controllers.
+        let kernel = match gic {
+            GicVersion::V2 => Kernel::V6_12,
+            GicVersion::V3 => Kernel::V6_1,
+        };
+        let name = format!(
+            "devices::linux-{}-gicv{gic}-4vcpu-{LONG}s",
+            kernel.release()
+        );
+        tests.push(Test::new(name, move |case| {
+            in_dom0(case, kernel, gic, 4, Slots::APART, LONG)
+        }));
+    }
+    tests
+}
+
+/// The same without a hypervisor: what fails here is no fault of ours.
+fn bare_linux(case: &Case) -> Result<()> {
+    let kernel = Kernel::V6_1;
+    let devices = Devices::new(case, Slots::SHARED)?;
+    let kernel = kernel.image(case)?;
+    let ramdisk = case.write("ramdisk", &ramdisk(case, &kernel, &devices)?)?;
+    let mut machine = Machine {
+        start: Start::Kernel(kernel),
+        virtualization: false,
+        cpus: 2,
+        append: Some("console=ttyAMA0 pci=nomsi".into()),
+        extra: vec!["-initrd".into(), ramdisk.into()],
+        ..case.virt()
+    };
+    devices.plug_into(&mut machine);
+    let mut session = case.boot_with(&machine, SPARE)?;
+    exercise(&mut session, &devices, SHORT)?;
+    session.send("poweroff -f\n")?;
+    session.wait_end()
+}
+
+fn in_dom0(
+    case: &Case,
+    kernel: Kernel,
+    gic: GicVersion,
+    cpus: u32,
+    slots: Slots,
+    seconds: u32,
+) -> Result<()> {
+    let devices = Devices::new(case, slots)?;
+    let mut machine = Machine {
+        gic,
+        ..dom0::machine(case, cpus)
+    };
+    devices.plug_into(&mut machine);
+    let kernel = kernel.image(case)?;
+    let dom0 = Dom0 {
+        kernel: &kernel,
+        ramdisk: &ramdisk(case, &kernel, &devices)?,
+        arguments: "pci=nomsi",
+    };
+    let mut session = dom0.boot(case, machine, SPARE + seconds)?;
+    exercise(&mut session, &devices, seconds)?;
+    dom0::power_off(&mut session)
+}
+
+fn ramdisk(case: &Case, kernel: &Path, devices: &Devices) -> Result<Vec<u8>> {
+    let busybox = needed(&case.artifacts.busybox, "no shell (XEN_RS_BUSYBOX)")?;
+    let script = ". /lib/devices.sh; devices_up && devices_once";
+    ramdisk::with_contents(&busybox, &devices.contents(kernel)?, script)
+}
+
+/// All that the devices have to do, and that the disk has it in the end.
+fn exercise(session: &mut Session, devices: &Devices, seconds: u32) -> Result<()> {
+    session.forbid(&devices::FAULTS)?;
+    devices.expect_wired(session)?;
+    devices::expect_once(session)?;
+    session.expect_prompt("# ")?;
+    session.send(&format!(". /lib/devices.sh; stress {seconds}\n"))?;
+    let rounds = devices::expect_stress(session)?;
+    session.expect_prompt("# ")?;
+    session.send("sync\n")?;
+    session.expect_prompt("# ")?;
+    devices.check_disk(Some(rounds.disk))
+}
