@@ -158,7 +158,7 @@ fn shell(case: &Case, kernel: Kernel, machine: Machine, vcpus: u32) -> Result<()
 }
 
 /// Gives the input to the other side, hypervisor or Dom0, and types there.
-fn press_keys(session: &mut Session, keys: &str) -> Result<()> {
+pub fn press_keys(session: &mut Session, keys: &str) -> Result<()> {
     session.send(&format!("\x01\x01\x01{keys}"))
 }
 

@@ -10,6 +10,7 @@ mod exceptions;
 mod fuzz;
 mod matrix;
 mod options;
+mod smmu;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         .chain(fuzz::tests())
         .chain(abi::tests())
         .chain(dom0_devices::tests())
+        .chain(smmu::tests())
         .map(|test| trial(test, artifacts.clone()))
         .collect();
     let wanted = trials.iter().any(|trial| !arguments.is_filtered_out(trial));

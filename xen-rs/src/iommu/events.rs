@@ -105,8 +105,11 @@ impl Unit {
             (service, faults, smmu.take_lost())
         };
         faults.into_iter().for_each(|fault| self.report(fault));
-        if (service.lost || lost > 0) && admit() {
-            warn!("iommu: {}: faults were lost ({lost} counted)", self.path);
+        if service.lost && admit() {
+            warn!("iommu: {}: more faults than it can report", self.path);
+        }
+        if lost > 0 && admit() {
+            warn!("iommu: {}: {lost} faults of other kinds", self.path);
         }
         if service.failed {
             error!("iommu: {}: it has failed, or does not answer", self.path);
@@ -117,27 +120,36 @@ impl Unit {
 
     fn report(&self, fault: Fault) {
         let owner = self.owners.lock().get(&fault.stream).cloned();
-        if admit() {
+        let culprit = owner.clone().map(|Owner { who, domain }| (who, domain));
+        let is_news = keep(Record {
+            at: time::since_entry(),
+            culprit,
+            fault,
+        });
+        if is_news && admit() {
             match &owner {
                 Some(owner) => warn!("iommu: {owner}: {fault}"),
                 None => warn!("iommu: {}: {fault}", self.path),
             }
         }
-        keep(Record {
-            at: time::since_entry(),
-            culprit: owner.map(|Owner { who, domain }| (who, domain)),
-            fault,
-        });
     }
 }
 
-/// Keeps a fault in place of the oldest.
-fn keep(record: Record) {
+/// Keeps a fault in place of the oldest, or as more of the newest. False for the latter.
+fn keep(record: Record) -> bool {
     let mut kept = KEPT_FAULTS.lock();
+    if let Some(newest) = kept.last_mut()
+        && newest.fault.is_like(&record.fault)
+        && newest.culprit == record.culprit
+    {
+        newest.fault.count = newest.fault.count.saturating_add(record.fault.count);
+        return false;
+    }
     if kept.is_full() {
         kept.remove(0);
     }
     kept.push(record);
+    true
 }
 
 /// Whether a message about a fault may be logged now.
