@@ -1,4 +1,5 @@
-//! Data cache maintenance by address (Arm ARM D7.5), for what is read with the caches off.
+//! Data cache maintenance by address (Arm ARM D7.5), for what is read with the caches off; and what is
+//! faster by cache lines.
 
 use xen_types::HpaRange;
 
@@ -96,9 +97,9 @@ fn zero_blocks<const AT_ONCE: usize>(memory: &mut [u8], block: usize) {
     }
 }
 
-/// Copies `from` to the front of `to`, as far as both reach, and writes it back to the point of
-/// coherency, for a guest that has its caches off.
-pub fn copy_to_memory(to: &mut [u8], from: &[u8]) {
+/// Copies `from` to the front of `to`, as far as both reach: what has many MiB. The compiler's own
+/// copy takes a word at a time.
+pub fn copy(to: &mut [u8], from: &[u8]) {
     let size = to.len().min(from.len());
     let (to, from) = (&mut to[..size], &from[..size]);
     let aligned = |bytes: &[u8]| (bytes.as_ptr() as usize).is_multiple_of(size_of::<u64>());
@@ -109,14 +110,12 @@ pub fn copy_to_memory(to: &mut [u8], from: &[u8]) {
     };
     copy_chunks(&mut to[..chunks], &from[..chunks]);
     to[chunks..].copy_from_slice(&from[chunks..]);
-    clean_slice_to_memory(to);
 }
 
 /// Bytes that one turn of [`copy_chunks`] copies.
 const CHUNK: usize = 64;
 
-/// Copies whole chunks between slices of the same size that are aligned to words. The compiler's own
-/// copy takes one word at a time, and a kernel has tens of millions.
+/// Copies whole chunks between slices of the same size that are aligned to words.
 fn copy_chunks(to: &mut [u8], from: &[u8]) {
     if to.is_empty() {
         return;

@@ -313,7 +313,7 @@ impl Pieces {
         // SAFETY: the placement lies in Dom0's first bank, which is direct-mapped, and Dom0 does not
         // run.
         let room = unsafe { before_start(room) };
-        let length = self.kernel.load(room)?;
+        let length = self.kernel.load(room, cache::copy)?;
         cache::clean_slice_to_memory(room.get(..length).unwrap_or_default());
         Ok(())
     }
@@ -488,7 +488,8 @@ fn load(at: Gpa, bytes: &[u8]) {
     };
     // SAFETY: the placement lies in Dom0's first bank, which is direct-mapped, and Dom0 does not run.
     let target = unsafe { before_start(target) };
-    cache::copy_to_memory(target, bytes);
+    target.copy_from_slice(bytes);
+    cache::clean_slice_to_memory(target);
 }
 
 /// Maps registers and windows 1:1, as far as stage 2 reaches on this machine.
