@@ -5,6 +5,7 @@ use xen_types::{IntId, Trigger};
 use super::Version;
 use super::effects::{CpuId, Effects};
 use super::irq::Irq;
+use super::marks::Marks;
 use super::ready::Bits;
 
 /// SGIs and PPIs together.
@@ -16,6 +17,7 @@ const SGIS: usize = 16;
 pub struct Cpu {
     id: CpuId,
     irqs: [Irq; PRIVATE],
+    marks: Marks,
     /// Those that it must take and that are in no list register.
     ready: u32,
     /// `GICR_WAKER.ProcessorSleep`, of GICv3.
@@ -36,6 +38,7 @@ impl Cpu {
                 };
                 Irq::new(trigger, group1)
             }),
+            marks: Marks::new(group1),
             ready: 0,
             asleep: true,
         }
@@ -56,6 +59,11 @@ impl Cpu {
     /// A private interrupt; `None` for a shared one.
     pub fn irq(&self, id: IntId) -> Option<&Irq> {
         self.irqs.get(id.get() as usize)
+    }
+
+    /// What their registers with a bit each read.
+    pub(super) const fn marks(&self) -> Marks {
+        self.marks
     }
 
     /// Changes an interrupt by software, and carries out what follows.
@@ -82,14 +90,18 @@ impl Cpu {
         let irq = self.irqs.get_mut(id.get() as usize)?;
         let before = irq.status();
         let result = change(irq, effects);
-        let bit = 1 << id.get();
-        if irq.is_queued() && !irq.is_held() {
-            self.ready |= bit;
-        } else {
-            self.ready &= !bit;
-        }
-        if irq.status() != before && (irq.is_queued() || irq.is_held()) {
-            effects.kick(self.id);
+        let after = irq.status();
+        let (queued, held) = (irq.is_queued(), irq.is_held());
+        let number = id.get() % 32;
+        let ready = u32::from(queued && !held) << number;
+        self.ready = self.ready & !(1 << number) | ready;
+        if after != before {
+            if after.differs_in_marks(before) {
+                self.marks.note(number, irq);
+            }
+            if queued || held {
+                effects.kick(self.id);
+            }
         }
         Some(result)
     }

@@ -20,6 +20,7 @@
 //! |---|---|
 //! | `irq` | one interrupt |
 //! | `distributor`, `cpu` | shared and private interrupts, their queues |
+//! | `marks` | what registers with a bit for each interrupt read |
 //! | `deliver` | queues to list registers and back |
 //! | [`lr`] | how list registers are spelled |
 //! | `mmio`, `sgi` | the registers that guests see |
@@ -34,6 +35,7 @@ mod domain;
 mod effects;
 mod irq;
 pub mod lr;
+mod marks;
 mod mmio;
 mod ready;
 mod sgi;

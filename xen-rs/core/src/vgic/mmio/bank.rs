@@ -7,6 +7,7 @@ use super::super::cpu::Cpu;
 use super::super::distributor::Distributor;
 use super::super::effects::Effects;
 use super::super::irq::Irq;
+use super::super::marks::Marks;
 use super::super::ready::Bits;
 use super::{Access, Direction, Width};
 
@@ -69,6 +70,8 @@ pub fn decode(access: Access) -> Option<Register> {
 pub trait Bank {
     /// The interrupt, if it is one of this bank.
     fn irq(&self, id: IntId) -> Option<&Irq>;
+    /// What registers with a bit each read of 32 interrupts; `first` is the INTID of their first.
+    fn marks(&self, first: u32) -> Marks;
     /// Changes it by software.
     fn change(&mut self, id: IntId, effects: &mut Effects, change: impl FnOnce(&mut Irq));
 }
@@ -76,6 +79,14 @@ pub trait Bank {
 impl Bank for Cpu {
     fn irq(&self, id: IntId) -> Option<&Irq> {
         Cpu::irq(self, id)
+    }
+
+    fn marks(&self, first: u32) -> Marks {
+        if first == 0 {
+            Cpu::marks(self)
+        } else {
+            Marks::default()
+        }
     }
 
     fn change(&mut self, id: IntId, effects: &mut Effects, change: impl FnOnce(&mut Irq)) {
@@ -88,6 +99,13 @@ impl Bank for Distributor {
         match id {
             IntId::Spi(spi) => Distributor::irq(self, spi),
             _ => None,
+        }
+    }
+
+    fn marks(&self, first: u32) -> Marks {
+        match (first / 32).checked_sub(1) {
+            Some(word) => Distributor::marks(self, word as usize),
+            None => Marks::default(),
         }
     }
 
@@ -116,6 +134,8 @@ pub fn access(
 
 fn read(bank: &impl Bank, register: Register, width: Width) -> u32 {
     match register {
+        Register::Bits(Field::Group, first) => bank.marks(first).group1,
+        Register::Bits(Field::SetEnable | Field::ClearEnable, first) => bank.marks(first).enabled,
         Register::Bits(field, first) => gather(bank, first, 32, |irq| field.of(irq).into()),
         Register::Priority(first) => {
             gather(bank, first, width.bytes(), |irq| irq.priority().into())

@@ -10,6 +10,7 @@ use super::super::cpu::Cpu;
 use super::super::distributor::{Distributor, Route};
 use super::super::effects::{CpuId, CpuSet, Effects};
 use super::super::irq::Irq;
+use super::super::marks::Marks;
 use super::super::sgi::Request;
 use super::bank::{self, Bank, Field, Register};
 use super::{Access, Direction, IIDR, Width};
@@ -52,6 +53,14 @@ impl Bank for View<'_> {
         match id {
             IntId::Spi(spi) => self.distributor.irq(spi),
             _ => self.cpu.irq(id),
+        }
+    }
+
+    fn marks(&self, first: u32) -> Marks {
+        if first == 0 {
+            self.cpu.marks()
+        } else {
+            Bank::marks(self.distributor, first)
         }
     }
 
