@@ -4,7 +4,8 @@ use xen_types::{IntId, Trigger};
 
 use super::Version;
 use super::effects::{CpuId, Effects};
-use super::irq::Irq;
+use super::irq::{Irq, Status};
+use super::lr::ListRegister;
 use super::marks::Marks;
 use super::ready::Bits;
 
@@ -66,18 +67,44 @@ impl Cpu {
         self.marks
     }
 
-    /// Changes an interrupt by software, and carries out what follows.
+    /// Changes an interrupt by software, and carries out what follows. Returns whether that is news
+    /// for the CPU.
+    #[inline]
     pub(super) fn change(
         &mut self,
         id: IntId,
         effects: &mut Effects,
         change: impl FnOnce(&mut Irq),
-    ) {
-        self.update(id, effects, |irq, effects| {
-            let before = irq.status();
-            change(irq);
-            irq.report(before, effects);
-        });
+    ) -> bool {
+        let Some(irq) = self.irqs.get_mut(id.get() as usize) else {
+            return false;
+        };
+        let before = irq.status();
+        change(irq);
+        irq.report(before, effects);
+        self.requeue(id, before, effects)
+    }
+
+    /// Moves an interrupt of the queue to a list register, if one of `groups` and something to take.
+    #[inline]
+    pub(super) fn load(&mut self, id: IntId, groups: u8, watched: bool) -> Option<ListRegister> {
+        let irq = self.irqs.get_mut(id.get() as usize)?;
+        if !irq.is_wanted(groups) {
+            return None;
+        }
+        self.ready &= !(1 << (id.get() % 32));
+        Some(irq.load(id, groups, watched))
+    }
+
+    /// Takes an interrupt back from a list register.
+    #[inline]
+    pub(super) fn store(&mut self, register: &ListRegister, effects: &mut Effects) {
+        let number = register.id.get();
+        if let Some(irq) = self.irqs.get_mut(number as usize) {
+            irq.take_back(register, effects);
+            let ready = u32::from(irq.is_queued() && !irq.is_held());
+            self.ready = self.ready & !(1 << (number % 32)) | ready << (number % 32);
+        }
     }
 
     /// Changes an interrupt and queues it if it must be taken.
@@ -90,27 +117,45 @@ impl Cpu {
         let irq = self.irqs.get_mut(id.get() as usize)?;
         let before = irq.status();
         let result = change(irq, effects);
+        self.requeue(id, before, effects);
+        Some(result)
+    }
+
+    /// Queues an interrupt if it must be taken, and wakes the CPU if it has something new to look at.
+    /// Returns whether it has.
+    #[inline]
+    fn requeue(&mut self, id: IntId, before: Status, effects: &mut Effects) -> bool {
+        let number = id.get() % 32;
+        let Some(irq) = self.irqs.get(number as usize) else {
+            return false;
+        };
         let after = irq.status();
         let (queued, held) = (irq.is_queued(), irq.is_held());
-        let number = id.get() % 32;
         let ready = u32::from(queued && !held) << number;
         self.ready = self.ready & !(1 << number) | ready;
-        if after != before {
-            if after.differs_in_marks(before) {
-                self.marks.note(number, irq);
-            }
-            if queued || held {
-                effects.kick(self.id);
-            }
+        if after.differs_in_marks(before) {
+            self.marks.note(number, irq);
         }
-        Some(result)
+        let news = after != before && (queued || held);
+        if news {
+            effects.kick(self.id);
+        }
+        news
+    }
+
+    /// How many interrupts are in the queue.
+    pub(super) const fn waiting(&self) -> usize {
+        self.ready.count_ones() as usize
+    }
+
+    /// The interrupts in the queue, as it is now.
+    #[inline]
+    pub(super) fn ready_ids(&self) -> impl Iterator<Item = IntId> + use<> {
+        Bits(self.ready).filter_map(|number| IntId::new(number.into()))
     }
 
     /// The interrupts in the queue.
     pub(super) fn ready(&self) -> impl Iterator<Item = (IntId, &Irq)> {
-        Bits(self.ready).filter_map(|number| {
-            let id = IntId::new(u32::from(number))?;
-            Some((id, self.irq(id)?))
-        })
+        self.ready_ids().filter_map(|id| Some((id, self.irq(id)?)))
     }
 }

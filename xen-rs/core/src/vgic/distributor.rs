@@ -183,6 +183,11 @@ impl Distributor {
         }
     }
 
+    /// How many interrupts are in the queue of a CPU.
+    pub(super) fn waiting(&self, cpu: CpuId) -> usize {
+        self.ready.get(cpu.get()).map_or(0, Ready::len)
+    }
+
     /// The interrupts in the queue of a CPU.
     pub(super) fn ready(&self, cpu: CpuId) -> impl Iterator<Item = (Spi, &Irq)> {
         self.ready.get(cpu.get()).into_iter().flat_map(|queue| {

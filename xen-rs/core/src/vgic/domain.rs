@@ -1,6 +1,6 @@
 //! The interrupt controller of a domain as a whole.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use super::alloc::vec::Vec;
 
@@ -50,11 +50,16 @@ pub enum LinkError {
     Busy(IntId),
 }
 
+/// What changed: private interrupts only.
+const PRIVATE_NEWS: u8 = 1;
+/// What changed: anything.
+const ANY_NEWS: u8 = 0b11;
+
 /// A CPU's part.
 struct Private<L: Locking> {
     cpu: L::Lock<Cpu>,
-    /// Something changed since the list registers were last filled.
-    news: AtomicBool,
+    /// What changed since the list registers were last filled.
+    news: AtomicU8,
 }
 
 /// The interrupt controller of a domain.
@@ -62,6 +67,8 @@ pub struct Vgic<L: Locking> {
     version: Version,
     spis: usize,
     distributor: L::Lock<Distributor>,
+    /// The groups that the distributor forwards, changed with its lock held.
+    groups: AtomicU8,
     cpus: Vec<Private<L>>,
 }
 
@@ -87,12 +94,13 @@ impl<L: Locking> Vgic<L> {
             .map_err(|_| CreateError::OutOfMemory)?;
         private.extend((0..cpus).filter_map(CpuId::new).map(|id| Private {
             cpu: L::Lock::new(Cpu::new(id, version)),
-            news: AtomicBool::new(false),
+            news: AtomicU8::new(0),
         }));
         Ok(Self {
             version,
             spis,
             distributor: L::Lock::new(Distributor::new(version, cpus, spis)?),
+            groups: AtomicU8::new(0),
             cpus: private,
         })
     }
@@ -118,11 +126,13 @@ impl<L: Locking> Vgic<L> {
         let value = match (self.version, region) {
             (Version::V2, Region::Distributor) => self.access_v2(cpu, access, effects),
             (Version::V3, Region::Distributor) => {
-                let (value, groups_changed) = self
-                    .distributor
-                    .with(|distributor| v3::access(distributor, access, effects));
-                self.note_groups(groups_changed, effects);
-                value
+                self.distributor.with(|distributor| {
+                    let (value, groups_changed) = v3::access(distributor, access, effects);
+                    if groups_changed {
+                        self.forward(distributor.groups(), effects);
+                    }
+                    value
+                })
             }
             (Version::V3, Region::Redistributors) => self.access_redistributor(access, effects),
             (Version::V2, Region::Redistributors) => 0,
@@ -136,10 +146,13 @@ impl<L: Locking> Vgic<L> {
 
     fn access_v2(&self, cpu: CpuId, access: Access, effects: &mut Effects) -> u64 {
         let outcome = self.with_cpu(cpu, |distributor, cpu| {
-            v2::access(distributor, cpu, access, effects)
+            let outcome = v2::access(distributor, cpu, access, effects);
+            if outcome.groups_changed {
+                self.forward(distributor.groups(), effects);
+            }
+            outcome
         });
         let outcome = outcome.unwrap_or_default();
-        self.note_groups(outcome.groups_changed, effects);
         if let Some(request) = outcome.sgi {
             self.deliver_sgi(request, effects);
         }
@@ -163,15 +176,27 @@ impl<L: Locking> Vgic<L> {
                 Request::of_system_register(register, value, from, self.cpus.len())
         {
             self.deliver_sgi(request, effects);
-            self.note(effects);
         }
     }
 
     fn deliver_sgi(&self, request: Request, effects: &mut Effects) {
         for target in request.targets {
-            if let Some(private) = self.cpus.get(target.get()) {
-                private.cpu.with(|cpu| request.arrive(cpu, effects));
-            }
+            self.with_private(target, effects, |cpu, effects| request.arrive(cpu, effects));
+        }
+    }
+
+    /// Changes private interrupts of a CPU.
+    #[inline]
+    fn with_private(
+        &self,
+        cpu: CpuId,
+        effects: &mut Effects,
+        change: impl FnOnce(&mut Cpu, &mut Effects) -> bool,
+    ) {
+        if let Some(private) = self.cpus.get(cpu.get())
+            && private.cpu.with(|cpu| change(cpu, effects))
+        {
+            private.news.fetch_or(PRIVATE_NEWS, Ordering::Release);
         }
     }
 
@@ -204,12 +229,9 @@ impl<L: Locking> Vgic<L> {
         effects: &mut Effects,
         change: impl FnOnce(&mut Irq),
     ) {
-        if let Some(private) = self.cpus.get(cpu.get()) {
-            private
-                .cpu
-                .with(|cpu| cpu.change(ppi.into(), effects, change));
-            self.note(effects);
-        }
+        self.with_private(cpu, effects, |cpu, effects| {
+            cpu.change(ppi.into(), effects, change)
+        });
     }
 
     fn change_shared(&self, spi: Spi, effects: &mut Effects, change: impl FnOnce(&mut Irq)) {
@@ -274,7 +296,7 @@ impl<L: Locking> Vgic<L> {
     pub fn has_news(&self, cpu: CpuId) -> bool {
         self.cpus
             .get(cpu.get())
-            .is_some_and(|private| private.news.load(Ordering::Acquire))
+            .is_some_and(|private| private.news.load(Ordering::Acquire) != 0)
     }
 
     /// Whether a CPU has an interrupt to take. Its list registers must have been synced before.
@@ -289,11 +311,49 @@ impl<L: Locking> Vgic<L> {
     pub fn flush<F: Format>(&self, cpu: CpuId, registers: &mut ListRegisters<F>) {
         if let Some(private) = self.cpus.get(cpu.get()) {
             // Before the queues are read: what arrives after that is news again.
-            private.news.swap(false, Ordering::AcqRel);
+            private.news.swap(0, Ordering::AcqRel);
         }
         self.with_cpu(cpu, |distributor, cpu| {
             deliver::flush(distributor, cpu, registers);
         });
+    }
+
+    /// [`Vgic::sync`] and [`Vgic::flush`] in one step.
+    #[inline]
+    pub fn refresh<F: Format>(
+        &self,
+        cpu: CpuId,
+        registers: &mut ListRegisters<F>,
+        effects: &mut Effects,
+    ) {
+        if !self.refresh_private(cpu, registers, effects) {
+            self.sync(cpu, registers, effects);
+            self.flush(cpu, registers);
+        }
+    }
+
+    /// Does so without a look at shared interrupts, where they are not concerned: none is in the list
+    /// registers or was left out, and nothing about them is news, so that none is in the CPU's
+    /// queue but those of a group that is not forwarded. Returns whether it did.
+    #[inline]
+    fn refresh_private<F: Format>(
+        &self,
+        cpu: CpuId,
+        registers: &mut ListRegisters<F>,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(private) = self.cpus.get(cpu.get()) else {
+            return false;
+        };
+        // Before the queue is read: what arrives after that is news again.
+        let news = private.news.swap(0, Ordering::AcqRel);
+        if news & !PRIVATE_NEWS != 0 || !registers.are_private() {
+            return false;
+        }
+        let groups = self.groups.load(Ordering::Relaxed);
+        private
+            .cpu
+            .with(|cpu| deliver::refresh_private(cpu, groups, registers, effects))
     }
 
     /// Takes back what the list registers say, and empties them. [`Vgic::flush`] must follow before
@@ -309,7 +369,7 @@ impl<L: Locking> Vgic<L> {
             deliver::sync(distributor, cpu, registers, effects);
         });
         if let Some(private) = self.cpus.get(cpu.get()) {
-            private.news.store(true, Ordering::Release);
+            private.news.store(ANY_NEWS, Ordering::Release);
         }
         // The CPU itself need not be told.
         effects.unkick(cpu);
@@ -343,18 +403,22 @@ impl<L: Locking> Vgic<L> {
     }
 
     /// All CPUs must look again when forwarding goes on or off.
-    fn note_groups(&self, changed: bool, effects: &mut Effects) {
-        if changed {
-            effects.kick_all(CpuSet::first(self.cpus.len()));
-        }
+    fn forward(&self, groups: u8, effects: &mut Effects) {
+        self.groups.store(groups, Ordering::Release);
+        effects.kick_all(CpuSet::first(self.cpus.len()));
     }
 
     /// Remembers for each CPU that is kicked that there is news.
+    #[inline]
     fn note(&self, effects: &Effects) {
-        for cpu in effects.kicks() {
-            if let Some(private) = self.cpus.get(cpu.get()) {
-                private.news.store(true, Ordering::Release);
-            }
+        if !effects.kicks().is_empty() {
+            self.note_all(effects.kicks());
+        }
+    }
+
+    fn note_all(&self, kicks: CpuSet) {
+        for private in kicks.filter_map(|cpu| self.cpus.get(cpu.get())) {
+            private.news.store(ANY_NEWS, Ordering::Release);
         }
     }
 }

@@ -217,8 +217,15 @@ impl Irq {
     }
 
     /// Asks of the physical interrupt what the change from `before` means for it.
+    #[inline]
     pub(super) fn report(&self, before: Status, effects: &mut Effects) {
-        let Some(physical) = self.link else { return };
+        if let Some(physical) = self.link {
+            self.report_to(physical, before, effects);
+        }
+    }
+
+    #[inline(never)]
+    fn report_to(&self, physical: IntId, before: Status, effects: &mut Effects) {
         let now = self.status();
         let changed = now.flags().symmetric_difference(before.flags());
         if changed.contains(Flags::EDGE) {
@@ -369,9 +376,24 @@ impl Irq {
         }
     }
 
+    /// Takes the state back from a list register, and asks of the physical interrupt what follows.
+    #[inline]
+    pub(super) fn take_back(&mut self, register: &ListRegister, effects: &mut Effects) {
+        if self.link.is_none() {
+            self.store(register);
+            return;
+        }
+        let before = self.status();
+        let deactivated = self.store(register);
+        if !deactivated {
+            self.report(before, effects);
+        }
+    }
+
     /// Takes the state back from a list register. Returns whether the hardware has deactivated the
     /// physical interrupt.
-    pub(super) fn store(&mut self, register: &ListRegister) -> bool {
+    #[inline]
+    fn store(&mut self, register: &ListRegister) -> bool {
         let held = self.flags.intersection(Flags::OF_HELD);
         if held.is_empty() {
             return false;

@@ -67,7 +67,9 @@ impl Bank for View<'_> {
     fn change(&mut self, id: IntId, effects: &mut Effects, change: impl FnOnce(&mut Irq)) {
         match id {
             IntId::Spi(spi) => self.distributor.change(spi, effects, change),
-            _ => self.cpu.change(id, effects, change),
+            _ => {
+                self.cpu.change(id, effects, change);
+            }
         }
     }
 }

@@ -100,9 +100,14 @@ impl<F: Format> Machine<F> {
         ended || hcr & 1 << 1 != 0 && valid <= 1 || hcr & 1 << 2 != 0 && self.unlisted_ends[cpu] > 0
     }
 
-    pub fn sync(&mut self, cpu: usize) {
+    /// What the hardware has counted.
+    fn read_back(&mut self, cpu: usize) {
         let ends = core::mem::take(&mut self.unlisted_ends[cpu]);
         self.registers[cpu].set_hcr(ends << 27);
+    }
+
+    pub fn sync(&mut self, cpu: usize) {
+        self.read_back(cpu);
         let mut effects = Effects::new();
         self.vgic
             .sync(cpu_id(cpu), &mut self.registers[cpu], &mut effects);
@@ -115,8 +120,11 @@ impl<F: Format> Machine<F> {
         if !self.vgic.has_news(cpu_id(cpu)) && !self.needs_maintenance(cpu) {
             return;
         }
-        self.sync(cpu);
-        self.vgic.flush(cpu_id(cpu), &mut self.registers[cpu]);
+        self.read_back(cpu);
+        let mut effects = Effects::new();
+        self.vgic
+            .refresh(cpu_id(cpu), &mut self.registers[cpu], &mut effects);
+        self.carry_out(cpu, effects);
         self.exits += 1;
         assert!(!self.vgic.has_news(cpu_id(cpu)));
         assert!(
