@@ -253,7 +253,9 @@ fn store(
     }
     match register.id {
         IntId::Spi(spi) => {
-            distributor.update(spi, effects, |irq, effects| irq.take_back(register, effects));
+            distributor.update(spi, effects, |irq, effects| {
+                irq.take_back(register, effects)
+            });
         }
         _ => cpu.store(register, effects),
     }

@@ -12,7 +12,7 @@ use super::distributor::Distributor;
 use super::effects::{CpuId, CpuSet, Effects};
 use super::irq::Irq;
 use super::lr::{Format, ListRegisters};
-use super::mmio::{Access, Direction, redistributor, v2, v3};
+use super::mmio::{Access, Direction, bank, redistributor, v2, v3};
 use super::sgi::{Request, SgiRegister};
 use super::{CreateError, Version};
 
@@ -120,20 +120,29 @@ impl<L: Locking> Vgic<L> {
         self.spis
     }
 
-    /// A load or store by `cpu`. Its list registers must have been synced before. Returns what a
-    /// load reads, zero for a store; what does not exist reads zero and ignores writes.
+    /// Whether a load or store of the register at an offset is about what list registers know better:
+    /// the pending and active states.
+    #[inline]
+    pub const fn is_about_state(&self, region: Region, offset: u32) -> bool {
+        match (self.version, region) {
+            (Version::V2, Region::Distributor) => v2::is_about_state(offset),
+            (Version::V3, Region::Distributor) => bank::is_about_state(offset),
+            (_, Region::Redistributors) => redistributor::is_about_state(offset),
+        }
+    }
+
+    /// A load or store by `cpu`, whose list registers must have been synced before if it
+    /// [is about states][Vgic::is_about_state]. Returns what a load reads, zero for a store; what does not exist reads zero and ignores writes.
     pub fn access(&self, cpu: CpuId, region: Region, access: Access, effects: &mut Effects) -> u64 {
         let value = match (self.version, region) {
             (Version::V2, Region::Distributor) => self.access_v2(cpu, access, effects),
-            (Version::V3, Region::Distributor) => {
-                self.distributor.with(|distributor| {
-                    let (value, groups_changed) = v3::access(distributor, access, effects);
-                    if groups_changed {
-                        self.forward(distributor.groups(), effects);
-                    }
-                    value
-                })
-            }
+            (Version::V3, Region::Distributor) => self.distributor.with(|distributor| {
+                let (value, groups_changed) = v3::access(distributor, access, effects);
+                if groups_changed {
+                    self.forward(distributor.groups(), effects);
+                }
+                value
+            }),
             (Version::V3, Region::Redistributors) => self.access_redistributor(access, effects),
             (Version::V2, Region::Redistributors) => 0,
         };

@@ -157,7 +157,9 @@ impl Effects {
         self.kicks.0 |= cpus.0;
     }
 
-    pub(super) const fn unkick(&mut self, cpu: CpuId) {
+    /// A CPU need not be kicked: the caller is it, and looks at its interrupts before it goes on.
+    #[inline]
+    pub const fn unkick(&mut self, cpu: CpuId) {
         self.kicks.remove(cpu);
     }
 

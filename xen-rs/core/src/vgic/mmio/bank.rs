@@ -66,6 +66,11 @@ pub fn decode(access: Access) -> Option<Register> {
     }
 }
 
+/// Whether it is one of `ISPENDR`, `ICPENDR`, `ISACTIVER` and `ICACTIVER`.
+pub const fn is_about_state(offset: u32) -> bool {
+    matches!(offset, 0x200..0x400)
+}
+
 /// Interrupts that have such registers.
 pub trait Bank {
     /// The interrupt, if it is one of this bank.

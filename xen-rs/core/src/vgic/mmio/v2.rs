@@ -22,6 +22,11 @@ const SGIR: u32 = 0xf00;
 /// Architecture version 2, as GIC-400 reads.
 const ICPIDR2: u32 = 0xfe8;
 
+/// Whether a register is about pending or active states.
+pub const fn is_about_state(offset: u32) -> bool {
+    bank::is_about_state(offset) || matches!(offset, 0xf10..0xf30)
+}
+
 /// What an access did.
 #[derive(Clone, Copy, Default)]
 pub struct Outcome {

@@ -201,7 +201,9 @@ impl<F: Format> Machine<F> {
 
     /// A load or store of the guest.
     pub fn access(&mut self, cpu: usize, region: Region, access: Access) -> u64 {
-        self.sync(cpu);
+        if self.vgic.is_about_state(region, access.offset) {
+            self.sync(cpu);
+        }
         let mut effects = Effects::new();
         let value = self.vgic.access(cpu_id(cpu), region, access, &mut effects);
         self.carry_out(cpu, effects);
