@@ -76,13 +76,16 @@ pub fn run(cpu: &PerCpu, resident: &mut Resident, deadlines: &mut Deadlines) -> 
         deadlines,
     };
     running.due_changed();
-    loop {
+    cpu.running.store(true, Ordering::Relaxed);
+    let next = loop {
         match running.step(cpu) {
             Next::Run => (),
             Next::Wait if running.has_interrupt() => (),
-            next => return next,
+            next => break next,
         }
-    }
+    };
+    cpu.running.store(false, Ordering::Relaxed);
+    next
 }
 
 impl Running<'_> {

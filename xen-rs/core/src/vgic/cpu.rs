@@ -85,19 +85,42 @@ impl Cpu {
         self.requeue(id, before, effects)
     }
 
+    /// Makes an interrupt pending: what [`Cpu::change`] does, where nothing else changes. Then the
+    /// physical interrupt, if there is one, has nothing to do.
+    #[inline]
+    pub(super) fn pend(
+        &mut self,
+        id: IntId,
+        effects: &mut Effects,
+        pend: impl FnOnce(&mut Irq) -> bool,
+    ) -> bool {
+        let Some(irq) = self.irqs.get_mut(id.get() as usize) else {
+            return false;
+        };
+        if !pend(irq) || !irq.is_held() && !irq.is_queued() {
+            return false;
+        }
+        if !irq.is_held() {
+            self.ready |= 1 << (id.get() % 32);
+        }
+        effects.kick(self.id);
+        true
+    }
+
     /// Moves an interrupt of the queue to a list register, if one of `groups` and something to take.
     #[inline]
-    pub(super) fn load(&mut self, id: IntId, groups: u8, watched: bool) -> Option<ListRegister> {
+    pub(super) fn load(&mut self, id: IntId, groups: u8) -> Option<ListRegister> {
         let irq = self.irqs.get_mut(id.get() as usize)?;
-        if !irq.is_wanted(groups) {
+        let deliverable = irq.is_deliverable(groups);
+        if !deliverable && !irq.is_active_now() {
             return None;
         }
         self.ready &= !(1 << (id.get() % 32));
-        Some(irq.load(id, groups, watched))
+        Some(irq.load(id, deliverable, false))
     }
 
     /// Takes an interrupt back from a list register.
-    #[inline]
+    #[inline(always)]
     pub(super) fn store(&mut self, register: &ListRegister, effects: &mut Effects) {
         let number = register.id.get();
         if let Some(irq) = self.irqs.get_mut(number as usize) {

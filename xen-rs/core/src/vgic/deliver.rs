@@ -131,14 +131,19 @@ pub(super) fn flush<F: Format>(
     registers.set_maintenance(false, false);
 }
 
-/// Moves all private interrupts that can be taken into list registers, of which enough are free.
+/// Moves the private interrupts that can be taken into free list registers. Returns false if there
+/// are too few.
 #[inline]
-fn load_private<F: Format>(cpu: &mut Cpu, groups: u8, registers: &mut ListRegisters<F>) {
+fn load_private<F: Format>(cpu: &mut Cpu, groups: u8, registers: &mut ListRegisters<F>) -> bool {
     for id in cpu.ready_ids() {
-        if let Some(register) = cpu.load(id, groups, false) {
+        if registers.are_full() {
+            return false;
+        }
+        if let Some(register) = cpu.load(id, groups) {
             registers.push(&register);
         }
     }
+    true
 }
 
 /// The same for all shared interrupts.
@@ -194,7 +199,7 @@ fn load<F: Format>(
     // What moves to our own list registers is no news to anyone.
     let mut silent = Effects::new();
     let register = update(distributor, cpu, id, &mut silent, |irq, _| {
-        irq.load(id, groups, watched || leaving)
+        irq.load(id, irq.is_deliverable(groups), watched || leaving)
     });
     if let Some(register) = register {
         registers.push(&register);
@@ -205,8 +210,8 @@ fn load<F: Format>(
 /// by such ones ([`ListRegisters::are_private`]), and no shared one is in the CPU's queue. `groups`
 /// are those that are forwarded.
 ///
-/// Nothing was left out of the list registers, so that no end can be unlisted. If not all interrupts
-/// fit now, it does nothing and returns false.
+/// Nothing was left out of the list registers, so that no end can be unlisted. Returns false if not
+/// all interrupts fit now: [`sync`] and [`flush`] must follow.
 #[inline]
 pub(super) fn refresh_private<F: Format>(
     cpu: &mut Cpu,
@@ -214,14 +219,10 @@ pub(super) fn refresh_private<F: Format>(
     registers: &mut ListRegisters<F>,
     effects: &mut Effects,
 ) -> bool {
-    if cpu.waiting() + registers.used().len() > registers.implemented() {
-        return false;
-    }
     while let Some(register) = registers.pop() {
         cpu.store(&register, effects);
     }
-    load_private(cpu, groups, registers);
-    true
+    load_private(cpu, groups, registers)
 }
 
 /// Takes the state back from the list registers and frees them.
@@ -240,6 +241,7 @@ pub(super) fn sync<F: Format>(
     registers.set_maintenance(false, false);
 }
 
+#[inline(never)]
 fn store(
     distributor: &mut Distributor,
     cpu: &mut Cpu,

@@ -69,6 +69,8 @@ pub struct Vgic<L: Locking> {
     distributor: L::Lock<Distributor>,
     /// The groups that the distributor forwards, changed with its lock held.
     groups: AtomicU8,
+    /// All of `cpus`.
+    all: CpuSet,
     cpus: Vec<Private<L>>,
 }
 
@@ -101,6 +103,7 @@ impl<L: Locking> Vgic<L> {
             spis,
             distributor: L::Lock::new(Distributor::new(version, cpus, spis)?),
             groups: AtomicU8::new(0),
+            all: CpuSet::first(cpus),
             cpus: private,
         })
     }
@@ -134,6 +137,14 @@ impl<L: Locking> Vgic<L> {
     /// A load or store by `cpu`, whose list registers must have been synced before if it
     /// [is about states][Vgic::is_about_state]. Returns what a load reads, zero for a store; what does not exist reads zero and ignores writes.
     pub fn access(&self, cpu: CpuId, region: Region, access: Access, effects: &mut Effects) -> u64 {
+        if let (Version::V2, Region::Distributor) = (self.version, region)
+            && let Some(value) = v2::sent_sgi(access)
+        {
+            if let Some(request) = v2::sgir(cpu, self.all, value) {
+                self.deliver_sgi(request, effects);
+            }
+            return 0;
+        }
         let value = match (self.version, region) {
             (Version::V2, Region::Distributor) => self.access_v2(cpu, access, effects),
             (Version::V3, Region::Distributor) => self.distributor.with(|distributor| {
@@ -154,18 +165,14 @@ impl<L: Locking> Vgic<L> {
     }
 
     fn access_v2(&self, cpu: CpuId, access: Access, effects: &mut Effects) -> u64 {
-        let outcome = self.with_cpu(cpu, |distributor, cpu| {
-            let outcome = v2::access(distributor, cpu, access, effects);
-            if outcome.groups_changed {
+        self.with_cpu(cpu, |distributor, cpu| {
+            let (value, groups_changed) = v2::access(distributor, cpu, access, effects);
+            if groups_changed {
                 self.forward(distributor.groups(), effects);
             }
-            outcome
-        });
-        let outcome = outcome.unwrap_or_default();
-        if let Some(request) = outcome.sgi {
-            self.deliver_sgi(request, effects);
-        }
-        outcome.value
+            value
+        })
+        .unwrap_or(0)
     }
 
     fn access_redistributor(&self, access: Access, effects: &mut Effects) -> u64 {
@@ -181,8 +188,7 @@ impl<L: Locking> Vgic<L> {
     /// A write to one of the registers by which a GICv3 guest sends SGIs. With GICv2 there is none.
     pub fn send_sgi(&self, from: CpuId, register: SgiRegister, value: u64, effects: &mut Effects) {
         if self.version == Version::V3
-            && let Some(request) =
-                Request::of_system_register(register, value, from, self.cpus.len())
+            && let Some(request) = Request::of_system_register(register, value, from, self.all)
         {
             self.deliver_sgi(request, effects);
         }
@@ -217,7 +223,9 @@ impl<L: Locking> Vgic<L> {
     /// A private peripheral interrupt becomes pending, once: an event, or the arrival of the
     /// physical interrupt that it is linked to.
     pub fn inject_private(&self, cpu: CpuId, ppi: Ppi, effects: &mut Effects) {
-        self.change_private(cpu, ppi, effects, Irq::set_pending);
+        self.with_private(cpu, effects, |cpu, effects| {
+            cpu.pend(ppi.into(), effects, Irq::set_pending)
+        });
     }
 
     /// The input of a shared interrupt goes up or down.
@@ -228,7 +236,9 @@ impl<L: Locking> Vgic<L> {
     /// A shared interrupt becomes pending, once: an event, or the arrival of the physical interrupt
     /// that it is linked to.
     pub fn inject(&self, spi: Spi, effects: &mut Effects) {
-        self.change_shared(spi, effects, Irq::set_pending);
+        self.change_shared(spi, effects, |irq| {
+            irq.set_pending();
+        });
     }
 
     fn change_private(
@@ -414,7 +424,7 @@ impl<L: Locking> Vgic<L> {
     /// All CPUs must look again when forwarding goes on or off.
     fn forward(&self, groups: u8, effects: &mut Effects) {
         self.groups.store(groups, Ordering::Release);
-        effects.kick_all(CpuSet::first(self.cpus.len()));
+        effects.kick_all(self.all);
     }
 
     /// Remembers for each CPU that is kicked that there is news.

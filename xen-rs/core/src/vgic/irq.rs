@@ -293,8 +293,12 @@ impl Irq {
         self.flags.set(Flags::LINE, line);
     }
 
-    pub(super) fn set_pending(&mut self) {
-        self.flags.insert(Flags::LATCH);
+    /// Returns whether that is new.
+    #[inline]
+    pub(super) const fn set_pending(&mut self) -> bool {
+        let new = !self.flags.contains(Flags::LATCH);
+        self.flags = self.flags.union(Flags::LATCH);
+        new
     }
 
     pub(super) fn clear_pending(&mut self) {
@@ -312,9 +316,12 @@ impl Irq {
         }
     }
 
-    /// Pending from these CPUs too.
-    pub(super) fn add_sources(&mut self, sources: u8) {
+    /// Pending from these CPUs too. Returns whether that is new.
+    #[inline]
+    pub(super) const fn add_sources(&mut self, sources: u8) -> bool {
+        let new = sources & !self.sources != 0;
         self.sources |= sources;
+        new
     }
 
     /// No longer pending from these CPUs.
@@ -328,6 +335,7 @@ impl Irq {
     /// Takes out the pending state that a list register can carry, and says which in the flags of a
     /// held interrupt. An SGI that is active from one CPU cannot share a list register with another
     /// CPU's.
+    #[inline]
     fn take(&mut self, deliverable: bool) -> Flags {
         if !deliverable {
             Flags::empty()
@@ -348,9 +356,10 @@ impl Irq {
 
     /// Moves the state to a list register. `watched` asks for a maintenance interrupt when the
     /// guest is done with it, which a list register with a physical interrupt cannot give.
-    pub(super) fn load(&mut self, id: IntId, groups: u8, watched: bool) -> ListRegister {
+    /// `deliverable` is what [`Irq::is_deliverable`] says.
+    #[inline]
+    pub(super) fn load(&mut self, id: IntId, deliverable: bool, watched: bool) -> ListRegister {
         let active = self.is_active_now();
-        let deliverable = self.is_deliverable(groups);
         let taken = self.take(deliverable);
         let pending = !taken.is_empty() || deliverable && !active && self.line_counts();
         self.flags.insert(taken.union(Flags::HELD));
@@ -377,7 +386,7 @@ impl Irq {
     }
 
     /// Takes the state back from a list register, and asks of the physical interrupt what follows.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_back(&mut self, register: &ListRegister, effects: &mut Effects) {
         if self.link.is_none() {
             self.store(register);

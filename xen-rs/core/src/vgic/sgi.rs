@@ -29,16 +29,16 @@ pub struct Request {
 }
 
 impl Request {
-    /// What a write to one of the registers asks for, with `cpus` in the domain: a list of 16 CPUs
+    /// What a write to one of the registers asks for, with `all` in the domain: a list of 16 CPUs
     /// of one cluster, or all but the sender.
+    #[inline]
     pub fn of_system_register(
         register: SgiRegister,
         value: u64,
         from: CpuId,
-        cpus: usize,
+        all: CpuSet,
     ) -> Option<Self> {
         let field = |shift: u32| (value >> shift) as u8;
-        let all = CpuSet::first(cpus);
         let targets = if value >> 40 & 1 != 0 {
             let mut others = all;
             others.remove(from);
@@ -61,11 +61,11 @@ impl Request {
     }
 
     /// Arrives at a target. Returns whether that is news for it.
+    #[inline]
     pub fn arrive(&self, cpu: &mut Cpu, effects: &mut Effects) -> bool {
-        cpu.change(self.sgi.into(), effects, |irq| match self.version {
+        cpu.pend(self.sgi.into(), effects, |irq| match self.version {
             Version::V2 => irq.add_sources(1 << (self.from.get() & 7)),
-            Version::V3 if irq.is_group1() && !self.group1_too => {}
-            Version::V3 => irq.set_pending(),
+            Version::V3 => (self.group1_too || !irq.is_group1()) && irq.set_pending(),
         })
     }
 }

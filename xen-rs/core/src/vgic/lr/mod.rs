@@ -133,6 +133,11 @@ impl<F: Format> ListRegisters<F> {
         !self.left_out && !self.shared
     }
 
+    /// Whether none is free.
+    pub(super) const fn are_full(&self) -> bool {
+        self.used >= self.implemented
+    }
+
     pub(super) const fn implemented(&self) -> usize {
         self.implemented
     }

@@ -231,7 +231,9 @@ impl Field {
             Self::Group => irq.set_group1(true),
             Self::SetEnable => irq.set_enabled(true),
             Self::ClearEnable => irq.set_enabled(false),
-            Self::SetPending => irq.set_pending(),
+            Self::SetPending => {
+                irq.set_pending();
+            }
             Self::ClearPending => irq.clear_pending(),
             Self::SetActive => irq.set_active(true),
             Self::ClearActive => irq.set_active(false),

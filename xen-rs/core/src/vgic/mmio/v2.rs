@@ -27,26 +27,6 @@ pub const fn is_about_state(offset: u32) -> bool {
     bank::is_about_state(offset) || matches!(offset, 0xf10..0xf30)
 }
 
-/// What an access did.
-#[derive(Clone, Copy, Default)]
-pub struct Outcome {
-    /// What a read reads.
-    pub value: u64,
-    /// An SGI was sent.
-    pub sgi: Option<Request>,
-    /// All CPUs must look again: forwarding went on or off.
-    pub groups_changed: bool,
-}
-
-impl From<u32> for Outcome {
-    fn from(value: u32) -> Self {
-        Self {
-            value: value.into(),
-            ..Self::default()
-        }
-    }
-}
-
 /// The distributor as one CPU sees it.
 struct View<'a> {
     distributor: &'a mut Distributor,
@@ -79,49 +59,51 @@ impl Bank for View<'_> {
     }
 }
 
-/// An access to the distributor.
+/// What a guest writes to `GICD_SGIR`, if this is what the access does. It concerns nothing but the
+/// private interrupts of the targets.
+#[inline]
+pub const fn sent_sgi(access: Access) -> Option<u32> {
+    match (access.offset, access.width, access.direction) {
+        (SGIR, Width::Word, Direction::Write(value)) => Some(value as u32),
+        _ => None,
+    }
+}
+
+/// An access to the distributor, but for [`sent_sgi`]: what it reads, and whether `GICD_CTLR`
+/// changed what is forwarded.
 pub fn access(
     distributor: &mut Distributor,
     cpu: &mut Cpu,
     access: Access,
     effects: &mut Effects,
-) -> Outcome {
+) -> (u64, bool) {
     if !access.is_aligned() {
-        return Outcome::default();
+        return (0, false);
     }
-    match (access.offset, access.width) {
-        (CTLR, Width::Word) => control(distributor, access.direction),
+    let value = match (access.offset, access.width) {
+        (CTLR, Width::Word) => return control(distributor, access.direction),
         (TYPER, Width::Word) => {
             let lines = (distributor.spis().div_ceil(32) & 0x1f) as u32;
             let cpus = (distributor.cpus().saturating_sub(1) & 0x7) as u32;
-            Outcome::from(lines | cpus << 5)
+            (lines | cpus << 5).into()
         }
         (GICD_IIDR, Width::Word) => IIDR.into(),
         (0x800..0xbfc, Width::Byte | Width::Word) => targets(distributor, cpu, access, effects),
-        (SGIR, Width::Word) => match access.direction {
-            Direction::Read => Outcome::default(),
-            Direction::Write(value) => Outcome {
-                sgi: sgir(cpu.id(), distributor.cpus(), value as u32),
-                ..Outcome::default()
-            },
-        },
         (0xf10..0xf30, Width::Byte | Width::Word) => sgi_pending(cpu, access, effects),
-        (ICPIDR2, Width::Word) => 0x2b.into(),
+        (ICPIDR2, Width::Word) => 0x2b,
         _ => banked(distributor, cpu, access, effects),
-    }
+    };
+    (value, false)
 }
 
-fn control(distributor: &mut Distributor, direction: Direction) -> Outcome {
+fn control(distributor: &mut Distributor, direction: Direction) -> (u64, bool) {
     match direction {
-        Direction::Read => Outcome::from(u32::from(distributor.groups())),
+        Direction::Read => (distributor.groups().into(), false),
         Direction::Write(value) => {
             let groups = value as u8 & 1;
-            let groups_changed = groups != distributor.groups();
+            let changed = groups != distributor.groups();
             distributor.set_groups(groups);
-            Outcome {
-                groups_changed,
-                ..Outcome::default()
-            }
+            (0, changed)
         }
     }
 }
@@ -131,8 +113,8 @@ fn banked(
     cpu: &mut Cpu,
     mut access: Access,
     effects: &mut Effects,
-) -> Outcome {
-    let value = match bank::decode(access) {
+) -> u64 {
+    match bank::decode(access) {
         None | Some(Register::Bits(Field::Group, _)) => 0,
         Some(register) => {
             // The pending state of SGIs is written through registers that name the source.
@@ -144,20 +126,11 @@ fn banked(
             }
             bank::access(&mut View { distributor, cpu }, register, access, effects)
         }
-    };
-    Outcome {
-        value,
-        ..Outcome::default()
     }
 }
 
 /// `GICD_ITARGETSR`. Those of private interrupts read the CPU itself.
-fn targets(
-    distributor: &mut Distributor,
-    cpu: &Cpu,
-    access: Access,
-    effects: &mut Effects,
-) -> Outcome {
+fn targets(distributor: &mut Distributor, cpu: &Cpu, access: Access, effects: &mut Effects) -> u64 {
     let existing = (1_u32 << distributor.cpus().min(8)) - 1;
     let mut read = 0;
     for byte in 0..access.width.bytes() {
@@ -174,7 +147,7 @@ fn targets(
             _ => {}
         }
     }
-    read.into()
+    u64::from(read)
 }
 
 fn target_mask(distributor: &Distributor, spi: Spi) -> u32 {
@@ -185,7 +158,7 @@ fn target_mask(distributor: &Distributor, spi: Spi) -> u32 {
 }
 
 /// `GICD_CPENDSGIR` and `GICD_SPENDSGIR`: a byte of source CPUs for each SGI.
-fn sgi_pending(cpu: &mut Cpu, access: Access, effects: &mut Effects) -> Outcome {
+fn sgi_pending(cpu: &mut Cpu, access: Access, effects: &mut Effects) -> u64 {
     let set = access.offset & 0x20 != 0;
     let mut read = 0;
     for byte in 0..access.width.bytes() {
@@ -209,12 +182,11 @@ fn sgi_pending(cpu: &mut Cpu, access: Access, effects: &mut Effects) -> Outcome 
             }
         }
     }
-    read.into()
+    u64::from(read)
 }
 
 /// `GICD_SGIR` (IHI 0048, 4.3.15). The reserved filter sends nothing.
-fn sgir(from: CpuId, cpus: usize, value: u32) -> Option<Request> {
-    let all = CpuSet::first(cpus);
+pub fn sgir(from: CpuId, all: CpuSet, value: u32) -> Option<Request> {
     let targets = match value >> 24 & 0b11 {
         0 => CpuSet::from_bits(u128::from(value >> 16 & 0xff)).intersection(all),
         1 => {
