@@ -128,18 +128,25 @@ impl Domain {
     }
 
     fn carry_out_now(&self, effects: &mut Effects) {
-        for request in effects.take_physical() {
-            match request {
-                Physical::Enable(id) => gic::enable(id),
-                Physical::Disable(id) => gic::disable(id),
-                Physical::Deactivate(id) => gic::deactivate(id),
-                Physical::Configure(id, trigger) => gic::configure(id, trigger),
-            }
+        if effects.has_physical() {
+            carry_out_physical(effects);
         }
         for id in effects.take_kicks() {
             if let Some(vcpu) = self.vcpu(id) {
                 schedule::has_news(vcpu);
             }
+        }
+    }
+}
+
+#[inline(never)]
+fn carry_out_physical(effects: &mut Effects) {
+    for request in effects.take_physical() {
+        match request {
+            Physical::Enable(id) => gic::enable(id),
+            Physical::Disable(id) => gic::disable(id),
+            Physical::Deactivate(id) => gic::deactivate(id),
+            Physical::Configure(id, trigger) => gic::configure(id, trigger),
         }
     }
 }

@@ -50,7 +50,7 @@ trait Controller: Send + Sync {
 /// An acknowledged interrupt with what its end needs to know.
 #[derive(Clone, Copy)]
 struct Acknowledged {
-    id: Option<IntId>,
+    intid: u32,
     register: u32,
 }
 
@@ -192,7 +192,7 @@ enum Done {
 /// Handles an interrupt: first the frequent ones.
 #[inline]
 fn dispatch(cpu: &percpu::PerCpu, interrupt: Acknowledged) -> Done {
-    match interrupt.id {
+    match IntId::new(interrupt.intid) {
         // It took the CPU out of its guest or its sleep, which was its purpose.
         Some(IntId::Sgi(KICK)) => Done::Here,
         Some(id @ IntId::Ppi(_)) if take_own(cpu, id) => Done::Here,
@@ -202,7 +202,7 @@ fn dispatch(cpu: &percpu::PerCpu, interrupt: Acknowledged) -> Done {
 
 #[inline(never)]
 fn dispatch_other(cpu: &percpu::PerCpu, interrupt: Acknowledged) -> Done {
-    match interrupt.id {
+    match IntId::new(interrupt.intid) {
         Some(IntId::Sgi(PING)) => {
             cpu.pings.fetch_add(1, Ordering::Release);
             time::arm_timer(time::ticks(TICK_MICROSECONDS));

@@ -108,7 +108,7 @@ impl Cpu {
     }
 
     /// Moves an interrupt of the queue to a list register, if one of `groups` and something to take.
-    #[inline]
+    #[inline(always)]
     pub(super) fn load(&mut self, id: IntId, groups: u8) -> Option<ListRegister> {
         let irq = self.irqs.get_mut(id.get() as usize)?;
         let deliverable = irq.is_deliverable(groups);

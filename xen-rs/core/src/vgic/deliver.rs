@@ -133,7 +133,7 @@ pub(super) fn flush<F: Format>(
 
 /// Moves the private interrupts that can be taken into free list registers. Returns false if there
 /// are too few.
-#[inline]
+#[inline(never)]
 fn load_private<F: Format>(cpu: &mut Cpu, groups: u8, registers: &mut ListRegisters<F>) -> bool {
     for id in cpu.ready_ids() {
         if registers.are_full() {

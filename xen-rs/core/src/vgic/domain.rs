@@ -157,10 +157,12 @@ impl<L: Locking> Vgic<L> {
             (Version::V3, Region::Redistributors) => self.access_redistributor(access, effects),
             (Version::V2, Region::Redistributors) => 0,
         };
-        self.note(effects);
         match access.direction {
             Direction::Read => value,
-            Direction::Write(_) => 0,
+            Direction::Write(_) => {
+                self.note(effects);
+                0
+            }
         }
     }
 

@@ -41,11 +41,8 @@ pub enum Register {
     Config(u32),
 }
 
-/// Which register an access means, if it is one of these.
+/// Which register an aligned access means, if it is one of these.
 pub fn decode(access: Access) -> Option<Register> {
-    if !access.is_aligned() {
-        return None;
-    }
     let offset = access.offset;
     match (offset, access.width) {
         (0x080..0x400, Width::Word) => {

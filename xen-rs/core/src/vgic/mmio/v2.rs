@@ -81,6 +81,7 @@ pub fn access(
         return (0, false);
     }
     let value = match (access.offset, access.width) {
+        (0x080..0x800, _) => banked(distributor, cpu, access, effects),
         (CTLR, Width::Word) => return control(distributor, access.direction),
         (TYPER, Width::Word) => {
             let lines = (distributor.spis().div_ceil(32) & 0x1f) as u32;
