@@ -133,10 +133,16 @@ impl Domain {
         }
         for id in effects.take_kicks() {
             if let Some(vcpu) = self.vcpu(id) {
-                schedule::has_news(vcpu);
+                tell(vcpu);
             }
         }
     }
+}
+
+/// Mostly there is one to tell: the loop above prepares for no more.
+#[inline(never)]
+fn tell(vcpu: &Vcpu) {
+    schedule::has_news(vcpu);
 }
 
 #[inline(never)]

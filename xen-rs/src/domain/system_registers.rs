@@ -68,14 +68,15 @@ pub fn access(running: &mut Running<'_>) {
 }
 
 fn emulate(running: &mut Running<'_>) -> Option<()> {
-    let access = running.context.syndrome().system_register()?;
-    let general = access.general;
+    let syndrome = running.context.syndrome();
     // What guests write most.
-    if access.register == SGI1R && !access.read {
+    if let Some(general) = syndrome.register_written(SGI1R) {
         send_sgi(running, SgiRegister::Sgi1, general);
         running.context.skip_instruction();
         return Some(());
     }
+    let access = syndrome.system_register()?;
+    let general = access.general;
     if let (3, 0, 0, crm, op2) = access.register {
         let value = id_registers::read(crm, op2).filter(|_| access.read)?;
         running.context.set_register(general, value);
