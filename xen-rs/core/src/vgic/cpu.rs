@@ -109,14 +109,14 @@ impl Cpu {
 
     /// Moves an interrupt of the queue to a list register, if one of `groups` and something to take.
     #[inline(always)]
-    pub(super) fn load(&mut self, id: IntId, groups: u8) -> Option<ListRegister> {
-        let irq = self.irqs.get_mut(id.get() as usize)?;
+    pub(super) fn load(&mut self, number: u16, groups: u8) -> Option<ListRegister> {
+        let irq = self.irqs.get_mut(usize::from(number))?;
         let deliverable = irq.is_deliverable(groups);
         if !deliverable && !irq.is_active_now() {
             return None;
         }
-        self.ready &= !(1 << (id.get() % 32));
-        Some(irq.load(id, deliverable, false))
+        self.ready &= !(1 << (number % 32));
+        Some(irq.load(IntId::new(number.into())?, deliverable, false))
     }
 
     /// Takes an interrupt back from a list register.
@@ -171,14 +171,17 @@ impl Cpu {
         self.ready.count_ones() as usize
     }
 
-    /// The interrupts in the queue, as it is now.
+    /// The INTIDs in the queue, as it is now.
     #[inline]
-    pub(super) fn ready_ids(&self) -> impl Iterator<Item = IntId> + use<> {
-        Bits(self.ready).filter_map(|number| IntId::new(number.into()))
+    pub(super) const fn ready_numbers(&self) -> Bits {
+        Bits(self.ready)
     }
 
     /// The interrupts in the queue.
     pub(super) fn ready(&self) -> impl Iterator<Item = (IntId, &Irq)> {
-        self.ready_ids().filter_map(|id| Some((id, self.irq(id)?)))
+        self.ready_numbers().filter_map(|number| {
+            let id = IntId::new(number.into())?;
+            Some((id, self.irq(id)?))
+        })
     }
 }

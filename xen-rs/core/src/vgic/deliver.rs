@@ -135,11 +135,11 @@ pub(super) fn flush<F: Format>(
 /// are too few.
 #[inline(never)]
 fn load_private<F: Format>(cpu: &mut Cpu, groups: u8, registers: &mut ListRegisters<F>) -> bool {
-    for id in cpu.ready_ids() {
+    for number in cpu.ready_numbers() {
         if registers.are_full() {
             return false;
         }
-        if let Some(register) = cpu.load(id, groups) {
+        if let Some(register) = cpu.load(number, groups) {
             registers.push(&register);
         }
     }

@@ -28,6 +28,8 @@ pub struct Machine<F: Format> {
     /// Private physical interrupts are those of the vCPU's own physical CPU.
     pub physical: BTreeMap<(usize, IntId), Line>,
     pub exits: usize,
+    /// List registers are synced and then flushed, rather than refreshed in one step.
+    pub two_steps: bool,
 }
 
 pub fn cpu_id(cpu: usize) -> CpuId {
@@ -44,6 +46,7 @@ impl<F: Format> Machine<F> {
             unlisted_ends: std::vec![0; cpus],
             physical: BTreeMap::new(),
             exits: 0,
+            two_steps: false,
         }
     }
 
@@ -71,7 +74,7 @@ impl<F: Format> Machine<F> {
         }
     }
 
-    fn decoded(&self, cpu: usize) -> Vec<ListRegister> {
+    pub fn decoded(&self, cpu: usize) -> Vec<ListRegister> {
         let used = self.registers[cpu].used().iter();
         used.map(|value| F::decode(*value).unwrap()).collect()
     }
@@ -122,8 +125,13 @@ impl<F: Format> Machine<F> {
         }
         self.read_back(cpu);
         let mut effects = Effects::new();
-        self.vgic
-            .refresh(cpu_id(cpu), &mut self.registers[cpu], &mut effects);
+        let (id, registers) = (cpu_id(cpu), &mut self.registers[cpu]);
+        if self.two_steps {
+            self.vgic.sync(id, registers, &mut effects);
+            self.vgic.flush(id, registers);
+        } else {
+            self.vgic.refresh(id, registers, &mut effects);
+        }
         self.carry_out(cpu, effects);
         self.exits += 1;
         assert!(!self.vgic.has_news(cpu_id(cpu)));
