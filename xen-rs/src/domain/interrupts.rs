@@ -3,8 +3,8 @@
 //!
 //! While a vCPU is resident on a CPU its list registers stay in the hardware, across exits too. They
 //! are read back only when the virtual interrupt controller has news for the vCPU, when the hardware
-//! says that one of them needs attention, and before the guest's accesses are emulated: most exits
-//! touch none of them.
+//! says that one of them needs attention, and before the guest asks for pending or active states:
+//! most exits touch none of them.
 
 use xen_core::vgic::lr::{Format, GicV2, GicV3, ListRegisters};
 use xen_core::vgic::{CpuId, Effects, Lock, Locking, Vgic};
