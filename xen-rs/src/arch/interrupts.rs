@@ -15,7 +15,7 @@ pub fn enable() {
     write_sysreg!("daif", read_sysreg!("daif") & !(IRQ | SERROR));
 }
 
-/// Whether a physical IRQ is pending (`ISR_EL1.I`, D24.2.73), masked or not.
+/// Whether a physical IRQ is pending (`ISR_EL1.I` of the Arm ARM), masked or not.
 pub fn is_irq_pending() -> bool {
     read_sysreg_volatile!("isr_el1") & IRQ != 0
 }
