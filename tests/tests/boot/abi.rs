@@ -1,6 +1,6 @@
 //! The Xen ABI as user space in Dom0 sees it: through Linux's drivers and by programs of our own.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tests::case::Case;
 use tests::modules;
 use tests::ramdisk::{self, Contents};
@@ -25,7 +25,14 @@ const MODULES: [&str; 5] = [
 const RANDOM_HYPERCALLS: u64 = 200_000;
 
 /// Programs of `tests/programs`.
-const PROGRAMS: [&str; 5] = ["version", "events", "grants", "refusals", "hypercalls"];
+const PROGRAMS: [&str; 6] = [
+    "version",
+    "events",
+    "grants",
+    "refusals",
+    "hypercalls",
+    "shutdown",
+];
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
@@ -45,6 +52,8 @@ pub fn tests() -> Vec<Test> {
             add("random-hypercalls", random_hypercalls);
         }
     }
+    tests.push(Test::new("abi::crash", crash));
+    tests.push(Test::new("abi::steal-time", steal_time));
     tests
 }
 
@@ -55,14 +64,18 @@ fn in_dom0(
     gic: GicVersion,
     body: fn(&mut Session) -> Result<()>,
 ) -> Result<()> {
-    let mut session = boot(case, kernel, gic)?;
+    let machine = Machine {
+        gic,
+        ..dom0::machine(case, 2)
+    };
+    let mut session = boot(case, kernel, machine)?;
     body(&mut session)?;
     type_line(&mut session, "poweroff -f")?;
     session.expect("info: dom0: power off$")?;
     session.wait_end()
 }
 
-fn boot(case: &Case, kernel: Kernel, gic: GicVersion) -> Result<Session> {
+fn boot(case: &Case, kernel: Kernel, machine: Machine) -> Result<Session> {
     let image = kernel.image(case)?;
     let busybox = needed(&case.artifacts.busybox, "no shell (XEN_RS_BUSYBOX)")?;
     let programs = needed(
@@ -76,10 +89,6 @@ fn boot(case: &Case, kernel: Kernel, gic: GicVersion) -> Result<Session> {
     };
     let script = "mount -t xenfs xenfs /proc/xen\necho DOM0: ready";
     let ramdisk = ramdisk::with_contents(&busybox, &contents, script)?;
-    let machine = Machine {
-        gic,
-        ..dom0::machine(case, 2)
-    };
     let mut session = dom0::boot_with(case, &image, &ramdisk, machine)?;
     session.expect("^DOM0: ready")?;
     session.expect_prompt("# ")?;
@@ -159,4 +168,43 @@ fn refusals(session: &mut Session) -> Result<()> {
 
 fn grants(session: &mut Session) -> Result<()> {
     run(session, "grants", "^GRANTS: done")
+}
+
+/// A domain that says that it has crashed, as a kernel with a crash handler does.
+fn crash(case: &Case) -> Result<()> {
+    let mut session = boot(case, Kernel::V6_1, dom0::machine(case, 1))?;
+    // Reasons that a control domain cannot have: suspended, soft reset, none at all.
+    for (reason, error) in [(2, 95), (5, 95), (77, 22)] {
+        type_line(&mut session, &format!("shutdown {reason}"))?;
+        session.expect(&format!("^SHUTDOWN: Err\\(Some\\({error}\\)\\)"))?;
+    }
+    type_line(&mut session, "shutdown 3")?;
+    session.expect("error: d0: the kernel has crashed$")?;
+    session.wait_end()
+}
+
+/// vCPUs that share a CPU hear how long they have waited for it.
+fn steal_time(case: &Case) -> Result<()> {
+    let machine = Machine {
+        append: Some("dom0_mem=1G dom0_max_vcpus=3".into()),
+        ..dom0::machine(case, 1)
+    };
+    let mut session = boot(case, Kernel::V6_12, machine)?;
+    type_line(
+        &mut session,
+        "for i in 1 2 3; do timeout 2 sh -c 'while :; do :; done' & done; wait; \
+         echo stolen $(grep '^cpu ' /proc/stat | tr -s ' ' | cut -d' ' -f9)",
+    )?;
+    let [_, stolen] = session
+        .expect("^stolen (\\d+)")?
+        .try_into()
+        .unwrap_or_default();
+    // Hundredths of a second: two of the three wait while the third one runs.
+    let stolen: u32 = stolen.parse()?;
+    ensure!(
+        (200..=500).contains(&stolen),
+        "{stolen} hundredths of a second"
+    );
+    type_line(&mut session, "poweroff -f")?;
+    session.wait_end()
 }

@@ -129,9 +129,19 @@ pub fn tests() -> Vec<Test> {
     }));
     tests.push(Test::new("dom0::kernel-panic", |case| {
         let mut session = boot(case, Kernel::V6_1, machine(case, 1))?;
+        // No restart: Linux for Arm tells a hypervisor nothing else.
+        type_line(&mut session, "echo 0 > /proc/sys/kernel/panic")?;
         type_line(&mut session, "echo c > /proc/sysrq-trigger")?;
         session.expect("Kernel panic - not syncing: sysrq triggered crash")?;
-        // Linux for Arm tells a hypervisor only by the restart that `panic=` asks for.
+        session.expect("error: dom0: its kernel has panicked")?;
+        press_keys(&mut session, "R")?;
+        session.expect("info: reset, as asked for at the console$")?;
+        session.wait_end()
+    }));
+    tests.push(Test::new("dom0::kernel-panic-resets", |case| {
+        let mut session = boot(case, Kernel::V6_12, machine(case, 2))?;
+        type_line(&mut session, "echo c > /proc/sysrq-trigger")?;
+        session.expect("error: dom0: its kernel has panicked")?;
         session.expect("info: dom0: reset$")?;
         session.wait_end()
     }));

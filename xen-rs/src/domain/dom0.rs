@@ -2,7 +2,7 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicU8;
+use core::sync::atomic::{AtomicBool, AtomicU8};
 
 use log::{info, warn};
 use platform_dt::dom0::{self, Dom0Error, Dom0Plan, Dom0Resources, GuestGic, HypervisorNode};
@@ -160,6 +160,7 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
         timers: timers(from)?,
         last_ran: last_ran(from.cpus),
         complaints: Complaints::new(),
+        marks_runstate_updates: AtomicBool::new(false),
         space: IrqLock::new(space),
         vgic,
         power: IrqLock::new(Power::new(vcpus as u8).ok_or(OutOfTables)?),

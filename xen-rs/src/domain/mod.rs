@@ -14,6 +14,7 @@ pub mod mmio;
 mod registers;
 mod reservation;
 pub mod run;
+mod runstate;
 pub mod schedule;
 mod set_way;
 pub mod space;
@@ -28,7 +29,7 @@ mod wall_clock;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicU8;
+use core::sync::atomic::{AtomicBool, AtomicU8};
 
 use spin::Once;
 use xen_abi::DomId;
@@ -77,6 +78,8 @@ pub struct Domain {
     pub grants: Grants,
     /// Its parameters.
     pub parameters: IrqLock<Parameters>,
+    /// Whether it wants to see when its runstates are being written.
+    pub marks_runstate_updates: AtomicBool,
     /// How often it may make the hypervisor log.
     pub complaints: Complaints,
 }

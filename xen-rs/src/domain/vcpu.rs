@@ -11,6 +11,7 @@ use xen_types::{Gpa, Hpa};
 use super::context::{Context, EL1H_MASKED};
 use super::interrupts::Interface;
 use super::registers::Registers;
+use super::runstate::{self, RunstateArea};
 use super::timer::{Kind, Timers};
 use super::{Domain, traps};
 use crate::arch::barrier;
@@ -29,6 +30,8 @@ pub struct Vcpu {
     pub start: IrqLock<Option<(Gpa, u64)>>,
     /// Where it wants to be told of events.
     pub info: Once<Hpa>,
+    /// Where it wants to read what it has done with its time.
+    pub runstate_area: RunstateArea,
     /// What it is when it runs on; away while it is resident on a CPU.
     pub state: IrqLock<Option<Box<State>>>,
 }
@@ -70,6 +73,7 @@ impl Vcpu {
             slot,
             start: IrqLock::new(None),
             info: Once::new(),
+            runstate_area: RunstateArea::new(),
             state: IrqLock::new(None),
         }
     }
@@ -111,12 +115,14 @@ impl Resident {
         resident.state.timers.enter();
         resident.state.interface.enter(&resident.domain.vgic);
         barrier::isb();
+        runstate::update(&resident.domain, resident.vcpu());
         Some(resident)
     }
 
     /// Takes the registers of this CPU from the vCPU, which may then run elsewhere. Returns when its
     /// virtual timer is due, which is not in the hardware any more.
     pub fn leave(self, cpu: &PerCpu) -> Option<Ticks> {
+        runstate::update(&self.domain, self.vcpu());
         let Self {
             domain,
             id,
