@@ -37,7 +37,7 @@ use xen_core::event::PortTable;
 use xen_core::hvm_params::Parameters;
 use xen_core::psci::Power;
 use xen_core::vgic::{CpuId, Effects, Physical, Region, Vgic};
-use xen_types::{Gpa, GpaRange, HpaRange, IntId, PAGE_SIZE};
+use xen_types::{Gpa, GpaRange, IntId, PAGE_SIZE};
 
 use self::complaints::Complaints;
 use self::grants::Grants;
@@ -47,6 +47,7 @@ use self::timer::TimerInterrupts;
 pub use self::vcpu::Vcpu;
 use crate::gic;
 use crate::lock::IrqLock;
+use crate::memory::page::Page;
 
 /// A domain.
 pub struct Domain {
@@ -73,7 +74,7 @@ pub struct Domain {
     /// Its event channels.
     pub ports: IrqLock<PortTable>,
     /// The page that it shares with the hypervisor.
-    pub shared_page: HpaRange,
+    pub shared_page: Page,
     /// What it grants, and what it has mapped of others' grants.
     pub grants: Grants,
     /// Its parameters.

@@ -13,7 +13,7 @@ use super::interrupts::Interface;
 use super::registers::Registers;
 use super::runstate::{self, RunstateArea};
 use super::timer::{Kind, Timers};
-use super::{Domain, traps};
+use super::{Domain, schedule, traps};
 use crate::arch::barrier;
 use crate::arch::percpu::PerCpu;
 use crate::arch::sysreg::{read_sysreg, write_sysreg};
@@ -66,7 +66,7 @@ impl State {
 }
 
 impl Vcpu {
-    /// One that is off.
+    /// One that is off, with a place at the scheduler that is given back when it goes.
     pub fn new(id: CpuId, slot: SlotId) -> Self {
         Self {
             id,
@@ -86,6 +86,12 @@ impl Vcpu {
             Some((entry, argument)) => Some(Box::new(State::at(self.id, entry, argument))),
             None => before,
         }
+    }
+}
+
+impl Drop for Vcpu {
+    fn drop(&mut self) {
+        schedule::remove(self.slot);
     }
 }
 
