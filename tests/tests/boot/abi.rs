@@ -52,6 +52,10 @@ pub fn tests() -> Vec<Test> {
             add("random-hypercalls", random_hypercalls);
         }
     }
+    for kernel in [Kernel::V6_1, Kernel::V6_12] {
+        let name = format!("abi::pci-devices-linux-{}", kernel.release());
+        tests.push(Test::new(name, move |case| pci_devices(case, kernel)));
+    }
     tests.push(Test::new("abi::crash", crash));
     tests.push(Test::new("abi::steal-time", steal_time));
     tests
@@ -168,6 +172,38 @@ fn refusals(session: &mut Session) -> Result<()> {
 
 fn grants(session: &mut Session) -> Result<()> {
     run(session, "grants", "^GRANTS: done")
+}
+
+/// Dom0 tells of the PCI functions that it finds, and of those that go.
+fn pci_devices(case: &Case, kernel: Kernel) -> Result<()> {
+    let devices = [
+        "edu,addr=2",
+        "pcie-root-port,id=below,addr=3",
+        "edu,bus=below",
+    ];
+    let machine = Machine {
+        append: Some("dom0_mem=1G guest_loglvl=all".into()),
+        extra: devices
+            .into_iter()
+            .flat_map(|device| ["-device".into(), device.into()])
+            .collect(),
+        ..dom0::machine(case, 1)
+    };
+    let mut session = boot(case, kernel, machine)?;
+    for function in ["00:00.0", "00:02.0", "00:03.0", "01:00.0"] {
+        session.saw(&format!(
+            "info: pci: 0000:{function} found by the control domain$"
+        ))?;
+    }
+    type_line(
+        &mut session,
+        "echo 1 > /sys/bus/pci/devices/0000:01:00.0/remove",
+    )?;
+    session.expect("info: pci: 0000:01:00.0 removed by the control domain$")?;
+    type_line(&mut session, "echo 1 > /sys/bus/pci/rescan")?;
+    session.expect("info: pci: 0000:01:00.0 found by the control domain$")?;
+    type_line(&mut session, "poweroff -f")?;
+    session.wait_end()
 }
 
 /// A domain that says that it has crashed, as a kernel with a crash handler does.
