@@ -22,7 +22,7 @@ const MODULES: [&str; 5] = [
 ];
 
 /// Random hypercalls where nothing else is asked for.
-const RANDOM_HYPERCALLS: u64 = 200_000;
+const RANDOM_HYPERCALLS: u64 = 100_000;
 
 /// Programs of `tests/programs`.
 const PROGRAMS: [&str; 6] = [
