@@ -145,8 +145,8 @@ impl Console {
         self.open.extend(unfinished.iter().copied().take(room));
         self.print();
         let watch = &mut self.panic_watch;
-        text.iter()
-            .fold(false, |seen, byte| watch.take(*byte) || seen)
+        // It is seen once: what follows does not matter.
+        text.iter().any(|byte| watch.take(*byte))
     }
 
     /// Writes a message if the rate allows it, and before it how many the rate did not allow.
