@@ -189,10 +189,11 @@ fn start_dom0(found: &Found, tree: &HostTree, host: &Host, cpus: &[&'static PerC
         Some(kernel) => {
             if let Err(error) = dom0::build(&ingredients, kernel) {
                 error!("{}: there is no Dom0: {error}", kernel.node);
-            } else if let Some(interrupt) = uart.and_then(|uart| uart.interrupt) {
-                console::input::enable(interrupt);
             }
         }
+    }
+    if let Some(interrupt) = uart.and_then(|uart| uart.interrupt) {
+        console::input::enable(interrupt);
     }
 }
 

@@ -127,15 +127,49 @@ pub fn tests() -> Vec<Test> {
         type_line(&mut session, "echo back at $((40+2))")?;
         session.expect("^back at 42").map(drop)
     }));
+    tests.push(Test::new("dom0::failed-build", failed_build));
     tests.push(Test::new("dom0::kernel-panic", |case| {
         let mut session = boot(case, Kernel::V6_1, machine(case, 1))?;
+        // No restart: Linux for Arm tells a hypervisor nothing else.
+        type_line(&mut session, "echo 0 > /proc/sys/kernel/panic")?;
         type_line(&mut session, "echo c > /proc/sysrq-trigger")?;
         session.expect("Kernel panic - not syncing: sysrq triggered crash")?;
-        // Linux for Arm tells a hypervisor only by the restart that `panic=` asks for.
+        session.expect("error: dom0: its kernel has panicked")?;
+        press_keys(&mut session, "R")?;
+        session.expect("info: reset, as asked for at the console$")?;
+        session.wait_end()
+    }));
+    tests.push(Test::new("dom0::kernel-panic-resets", |case| {
+        let mut session = boot(case, Kernel::V6_12, machine(case, 2))?;
+        type_line(&mut session, "echo c > /proc/sysrq-trigger")?;
+        session.expect("error: dom0: its kernel has panicked")?;
         session.expect("info: dom0: reset$")?;
         session.wait_end()
     }));
     tests
+}
+
+/// A Dom0 that cannot be made, for want of room for its pieces, leaves all memory free.
+fn failed_build(case: &Case) -> Result<()> {
+    let usage = "memory: (\\d+) KiB used by the hypervisor, (\\d+) MiB free$";
+    let ramdisk = vec![0; 24 << 20];
+    let machine = Machine {
+        append: Some("dom0_mem=48M".into()),
+        ..machine(case, 1)
+    };
+    let dom0 = Dom0 {
+        kernel: &Kernel::V6_1.image(case)?,
+        ramdisk: &ramdisk,
+        arguments: "",
+    };
+    let mut session = dom0.start(case, machine, 0)?;
+    let before = session.expect(usage)?;
+    session.expect("error: .*: there is no Dom0: ")?;
+    press_keys(&mut session, "m")?;
+    let after = session.expect(usage)?;
+    ensure!(before[1..] == after[1..], "{before:?}, then {after:?}");
+    session.send("R")?;
+    session.wait_end()
 }
 
 /// Boots to the shell, types at it, and switches the machine off from there.
@@ -221,7 +255,14 @@ pub struct Dom0<'a> {
 
 impl Dom0<'_> {
     /// Boots it on a machine that has `seconds` more than a test has otherwise.
-    pub fn boot(&self, case: &Case, mut machine: Machine, seconds: u32) -> Result<Session> {
+    pub fn boot(&self, case: &Case, machine: Machine, seconds: u32) -> Result<Session> {
+        let mut session = self.start(case, machine, seconds)?;
+        session.expect("info: dom0: .* vCPU")?;
+        Ok(session)
+    }
+
+    /// Starts the machine, whether or not Dom0 can be made.
+    fn start(&self, case: &Case, mut machine: Machine, seconds: u32) -> Result<Session> {
         let ramdisk = case.write("ramdisk", self.ramdisk)?;
         let loaders = [
             format!(
@@ -235,9 +276,7 @@ impl Dom0<'_> {
         for loader in loaders {
             machine.extra.extend(["-device".into(), loader.into()]);
         }
-        let mut session = case.boot_with(&machine, seconds)?;
-        session.expect("info: dom0: .* vCPU")?;
-        Ok(session)
+        case.boot_with(&machine, seconds)
     }
 }
 

@@ -1,8 +1,13 @@
 //! Dom0: the control domain, made from the boot modules and the host's device tree.
+//!
+//! What it is made of goes back where it came from if a later step fails: each piece is kept by a
+//! value that sees to that.
+
+mod banks;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicU8;
+use core::sync::atomic::{AtomicBool, AtomicU8};
 
 use log::{info, warn};
 use platform_dt::dom0::{self, Dom0Error, Dom0Plan, Dom0Resources, GuestGic, HypervisorNode};
@@ -13,7 +18,6 @@ use xen_core::cmdline::Options;
 use xen_core::event::EventError;
 use xen_core::hvm_params::Parameters;
 use xen_core::kernel::{KernelError, KernelFile, Placement};
-use xen_core::memory::buddy::MAX_ORDER;
 use xen_core::paging::stage2::Attributes;
 use xen_core::paging::{MapError, OutOfTables};
 use xen_core::psci::Power;
@@ -21,6 +25,7 @@ use xen_core::sched::AddError as SchedulerError;
 use xen_core::vgic::{CpuId, CreateError, Effects, LinkError, Region, Version, Vgic};
 use xen_types::{Gpa, GpaRange, Hpa, HpaRange, IntId, PAGE_SIZE};
 
+use self::banks::Banks;
 use super::complaints::Complaints;
 use super::grants::Grants;
 use super::interrupts::Masking;
@@ -32,7 +37,8 @@ use super::{Domain, Vcpu, events, schedule};
 use crate::arch::cache;
 use crate::arch::percpu::PerCpu;
 use crate::lock::IrqLock;
-use crate::memory::frames::{self, OutOfFrames};
+use crate::memory::frames::OutOfFrames;
+use crate::memory::page::Page;
 use crate::memory::ram;
 use crate::{gic, image, iommu};
 
@@ -44,8 +50,6 @@ const DEFAULT_MEMORY: u64 = 512 << 20;
 const REDISTRIBUTOR: u64 = 0x2_0000;
 /// Bytes of a GICv2 CPU interface, real or virtual.
 const CPU_INTERFACE: u64 = 0x2000;
-/// First addresses that a 32-bit DMA master cannot reach.
-const BELOW_4_GIB: u64 = 1 << 32;
 
 /// Why there is no Dom0.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +148,7 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
     let frames = Frames::of_host(&from.host.gic, vcpus)?;
 
     let size = from.options.dom0_mem.and_then(|memory| memory.size);
-    let banks = allocate_memory(size.unwrap_or(DEFAULT_MEMORY))?;
+    let banks = Banks::allocate(size.unwrap_or(DEFAULT_MEMORY), DOM0)?;
     let memory: Vec<GpaRange> = banks.iter().map(|bank| direct(*bank)).collect();
     let pieces = Pieces::place(from, kernel, &memory)?;
     let (tree, resources) = device_tree(from, &frames, &memory, pieces.place.ramdisk, vcpus)?;
@@ -160,18 +164,20 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
         timers: timers(from)?,
         last_ran: last_ran(from.cpus),
         complaints: Complaints::new(),
+        marks_runstate_updates: AtomicBool::new(false),
         space: IrqLock::new(space),
         vgic,
         power: IrqLock::new(Power::new(vcpus as u8).ok_or(OutOfTables)?),
         gic_frames: frames.emulated(),
         vcpus: create_vcpus(vcpus)?,
         ports: IrqLock::new(events::ports(DOM0, vcpus)?),
-        shared_page: allocate_shared_page()?,
+        shared_page: Page::zeroed()?,
         grants: Grants::new(DOM0),
         parameters: IrqLock::new(Parameters::new(events::PPI)),
         ram: memory,
     });
     table::insert(domain.clone())?;
+    banks.keep();
     super::set_owner_of_interrupts(domain.clone());
     schedule::introduce(&domain);
     let stage2 = domain.space.lock().stage2();
@@ -369,11 +375,7 @@ fn device_tree(
     Ok((tree, resources))
 }
 
-fn map(
-    banks: &[HpaRange],
-    resources: &Dom0Resources,
-    frames: &Frames,
-) -> Result<Space, BuildError> {
+fn map(banks: &Banks, resources: &Dom0Resources, frames: &Frames) -> Result<Space, BuildError> {
     let mut space = Space::new(DOM0, VMID)?;
     for range in banks.iter().chain(&resources.reserved) {
         space.map(direct(*range), range.start(), Attributes::Ram)?;
@@ -433,14 +435,6 @@ fn last_ran(cpus: &[&'static PerCpu]) -> Vec<AtomicU8> {
         .collect()
 }
 
-fn allocate_shared_page() -> Result<HpaRange, OutOfFrames> {
-    // Its own, and no frame that it could give up.
-    let page = frames::allocate_for_hypervisor(PAGE_SIZE as usize)?;
-    // SAFETY: the allocator has just given the frame to the caller alone.
-    cache::zero_pages(unsafe { ram::exclusive(page) });
-    Ok(page)
-}
-
 fn announce(domain: &Domain, place: &Placement, tree: usize) {
     info!(
         "dom0: {} vCPU(s), {} MiB in {} bank(s), kernel at {}, device tree of {tree} bytes at {}",
@@ -455,30 +449,6 @@ fn announce(domain: &Domain, place: &Placement, tree: usize) {
 /// The guest's addresses that are the same as the host's.
 fn direct(range: HpaRange) -> GpaRange {
     GpaRange::new(Gpa::new(range.start().get()), range.size()).expect("a range is not empty")
-}
-
-/// Takes RAM in blocks, the largest first, the first one below 4 GiB; zeroed.
-fn allocate_memory(size: u64) -> Result<Vec<HpaRange>, OutOfFrames> {
-    let low = HpaRange::new(Hpa::new(0), BELOW_4_GIB).expect("a range");
-    let mut banks: Vec<HpaRange> = Vec::new();
-    let mut rest = (size / PAGE_SIZE).max(1);
-    let mut largest = MAX_ORDER;
-    while rest > 0 {
-        let order = (rest.ilog2() as u8).min(largest);
-        let within = banks.is_empty().then_some(low);
-        match frames::allocate_for_domain(order, within, DOM0) {
-            Ok(bank) => {
-                // SAFETY: the allocator has just given the block to this domain, which does not run.
-                cache::zero_pages(unsafe { before_start(bank) });
-                rest -= 1 << order;
-                banks.push(bank);
-            }
-            Err(error) if order == 0 => return Err(error),
-            Err(_) => largest = order - 1,
-        }
-    }
-    banks.sort_by_key(|bank| bank.start());
-    Ok(banks)
 }
 
 /// Copies a piece into Dom0's RAM, and to memory: the kernel starts with its caches off.

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
+use log::warn;
 use spin::Once;
 use xen_core::sched::{
     AddError, Choice, CpuSet, DEFAULT_WEIGHT, Doing, Kicks, Policy, Runstate, Scheduler, SlotId,
@@ -70,6 +71,13 @@ fn scheduler() -> &'static Scheduler<Masking> {
 /// If there is no room for it.
 pub fn add() -> Result<SlotId, AddError> {
     scheduler().add(DEFAULT_WEIGHT, CpuSet::ALL, time::now())
+}
+
+/// Forgets a vCPU that is off.
+pub fn remove(slot: SlotId) {
+    if let Err(error) = scheduler().remove(slot) {
+        warn!("{error}");
+    }
 }
 
 /// The vCPUs of a domain can run from now on.
