@@ -238,10 +238,9 @@ fn take_own(cpu: &percpu::PerCpu, id: IntId) -> bool {
     true
 }
 
-/// Has a CPU look at what its vCPU must do.
+/// Has another CPU look at what its vCPU must do.
 pub fn kick(cpu: &percpu::PerCpu) {
-    let elsewhere = cpu.id != percpu::this().id;
-    if let Some(controller) = CONTROLLER.get().filter(|_| elsewhere) {
+    if let Some(controller) = CONTROLLER.get() {
         controller.send(KICK, cpu.sgi_target.load(Ordering::Relaxed));
     }
 }
