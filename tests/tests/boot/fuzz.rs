@@ -17,6 +17,8 @@ const GIC_ACCESSES: u64 = 100_000;
 const REGISTERS: u64 = 3 << 15;
 /// Calls that another vCPU makes while one is lost.
 const CALLS_BESIDE: u64 = 200_000;
+/// Host seconds more than a test has otherwise.
+const SPARE: u32 = 300;
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
@@ -85,7 +87,7 @@ fn fuzz(
 ) -> Test {
     Test::new(format!("fuzz::{name}"), move |case| {
         let machine = machine(case, &words)?;
-        let mut session = case.boot(&change(machine))?;
+        let mut session = case.boot_with(&change(machine), SPARE)?;
         session.forbid(&["^guest: "])?;
         session.expect("^fuzz: .*, seed")?;
         let done: u64 = session.expect(r"fuzz: done (\d+)$")?[1].parse()?;

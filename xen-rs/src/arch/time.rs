@@ -39,6 +39,16 @@ pub fn nanoseconds(ticks: Ticks) -> u64 {
     (u128::from(ticks) * 1_000_000_000 / frequency) as u64
 }
 
+/// The moment that [`nanoseconds`] gives as so many, or the next tick after it.
+pub fn at_nanoseconds(nanoseconds: u64) -> Ticks {
+    let frequency = match frequency() {
+        0 => 1_000_000_000,
+        known => u128::from(known),
+    };
+    let ticks = (u128::from(nanoseconds) * frequency).div_ceil(1_000_000_000);
+    u64::try_from(ticks).unwrap_or(u64::MAX)
+}
+
 /// Ticks in a second, as firmware wrote it; 0 if it did not.
 pub fn frequency() -> u64 {
     CNTFRQ_EL0.get()

@@ -8,13 +8,31 @@ use xen_core::timers::Timers;
 use super::timer::Kind;
 use crate::arch::time::{self, Ticks};
 
-/// A timer of a vCPU.
+/// A deadline of a vCPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Due {
     /// The vCPU.
     pub slot: SlotId,
-    /// Which of its timers.
-    pub kind: Kind,
+    /// What is due.
+    pub what: What,
+}
+
+/// What a vCPU may be waiting for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// One of its timers.
+    Timer(Kind),
+    /// The end of its patience with the ports that it polls.
+    Poll,
+}
+
+impl What {
+    /// All there are.
+    pub const ALL: [Self; 3] = [
+        Self::Timer(Kind::Virtual),
+        Self::Timer(Kind::Physical),
+        Self::Poll,
+    ];
 }
 
 /// The deadlines that a CPU keeps.
@@ -35,9 +53,9 @@ impl Deadlines {
         }
     }
 
-    /// Sets or clears the deadline of a timer.
-    pub fn set(&mut self, slot: SlotId, kind: Kind, deadline: Option<Ticks>) {
-        let due = Due { slot, kind };
+    /// Sets or clears a deadline.
+    pub fn set(&mut self, slot: SlotId, what: What, deadline: Option<Ticks>) {
+        let due = Due { slot, what };
         match deadline {
             None => self.timers.cancel(due),
             Some(deadline) => {

@@ -11,7 +11,7 @@ use xen_core::vgic::{CpuId, Effects};
 use xen_types::{Hpa, Ppi};
 
 use super::run::Running;
-use super::{Domain, dom0_domain, table};
+use super::{Domain, dom0_domain, schedule, table};
 
 /// The interrupt that says that an event is pending: INTID 31.
 pub const PPI: Ppi = Ppi::new(15).expect("there are 16");
@@ -147,11 +147,19 @@ pub fn raise(virq: Virq) {
 
 /// Interrupts the vCPU that shall look, of any domain.
 pub fn tell(raised: Option<Raised>) {
-    let Some((domain, vcpu)) = raised.and_then(|raised| Some((raised.domain, raised.upcall?)))
-    else {
+    let Some(raised) = raised else {
         return;
     };
-    if let (Some(domain), Some(cpu)) = (table::lookup(domain), CpuId::new(vcpu.get() as usize)) {
+    let Some(domain) = table::lookup(raised.domain) else {
+        return;
+    };
+    for vcpu in &domain.vcpus {
+        if vcpu.polls.load(Ordering::SeqCst) {
+            schedule::has_news(vcpu);
+        }
+    }
+    let upcall = raised.upcall;
+    if let Some(cpu) = upcall.and_then(|vcpu| CpuId::new(vcpu.get() as usize)) {
         let mut effects = Effects::new();
         domain.vgic.inject_private(cpu, PPI, &mut effects);
         domain.carry_out(&mut effects);

@@ -8,13 +8,14 @@ use xen_core::smccc::{self, Reply};
 use xen_core::vgic::Effects;
 
 use super::context::{Context, Exit};
-use super::deadlines::Deadlines;
+use super::deadlines::{Deadlines, What};
 use super::interrupts::Interface;
 use super::timer::{Kind, Timers};
 use super::vcpu::{Resident, Vcpu};
 use super::{Domain, hypercall, mmio, schedule, system_registers};
 use crate::arch::firmware;
 use crate::arch::percpu::PerCpu;
+use crate::arch::time::Ticks;
 use crate::{gic, report};
 
 /// Exception classes (Arm ARM D24.2.41).
@@ -76,6 +77,9 @@ pub fn run(cpu: &PerCpu, resident: &mut Resident, deadlines: &mut Deadlines) -> 
         deadlines,
     };
     running.due_changed();
+    if vcpu.polls.swap(false, Ordering::Relaxed) {
+        running.deadlines.set(vcpu.slot, What::Poll, None);
+    }
     cpu.running.store(true, Ordering::Relaxed);
     let next = loop {
         match running.step(cpu) {
@@ -132,8 +136,10 @@ impl Running<'_> {
         gic::handle_irq();
         while let Some(due) = self.deadlines.take_due() {
             if due.slot == self.vcpu.slot {
-                let (domain, vcpu) = (self.domain, self.vcpu);
-                self.timers.fire(due.kind, domain, vcpu, &mut self.effects);
+                if let What::Timer(kind) = due.what {
+                    let (domain, vcpu) = (self.domain, self.vcpu);
+                    self.timers.fire(kind, domain, vcpu, &mut self.effects);
+                }
             } else {
                 schedule::fire(due);
             }
@@ -151,10 +157,16 @@ impl Running<'_> {
         self.domain.vgic.has_deliverable(self.vcpu.id)
     }
 
+    /// The vCPU polls ports until then, for ever without a deadline: an event of its domain wakes it.
+    pub fn poll_until(&mut self, deadline: Option<Ticks>) {
+        self.deadlines.set(self.vcpu.slot, What::Poll, deadline);
+    }
+
     /// A timer of the vCPU that is not in the hardware was set.
     pub fn due_changed(&mut self) {
         let deadline = self.timers.deadline(Kind::Physical);
-        self.deadlines.set(self.vcpu.slot, Kind::Physical, deadline);
+        let what = What::Timer(Kind::Physical);
+        self.deadlines.set(self.vcpu.slot, what, deadline);
     }
 
     fn synchronous(&mut self) -> Next {

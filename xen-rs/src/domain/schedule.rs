@@ -15,7 +15,7 @@ use xen_core::sched::{
 };
 use xen_core::vgic::{CpuId, Effects};
 
-use super::deadlines::{Deadlines, Due};
+use super::deadlines::{Deadlines, Due, What};
 use super::interrupts::Masking;
 use super::run::{self, Next};
 use super::timer::Kind;
@@ -214,15 +214,7 @@ impl Cpu {
         gic::handle_irq();
         while let Some(due) = self.deadlines.take_due() {
             match &mut self.resident {
-                Some(resident) if resident.vcpu().slot == due.slot => {
-                    let mut effects = Effects::new();
-                    let vcpu = resident.domain.vcpu(resident.id);
-                    if let Some(vcpu) = vcpu {
-                        let timers = &mut resident.state.timers;
-                        timers.fire(due.kind, &resident.domain, vcpu, &mut effects);
-                    }
-                    resident.domain.carry_out(&mut effects);
-                }
+                Some(resident) if resident.vcpu().slot == due.slot => resident.is_due(due.what),
                 _ => fire(due),
             }
         }
@@ -255,8 +247,8 @@ impl Cpu {
         let Some((domain, id)) = unit(slot) else {
             return;
         };
-        for kind in [Kind::Virtual, Kind::Physical] {
-            self.deadlines.set(slot, kind, None);
+        for what in What::ALL {
+            self.deadlines.set(slot, what, None);
         }
         self.resident = Resident::enter(self.cpu, domain, id, self.deadlines.slice_end().is_some());
     }
@@ -266,7 +258,7 @@ impl Cpu {
         if let Some(resident) = self.resident.take() {
             let slot = resident.vcpu().slot;
             let timer = resident.leave(self.cpu);
-            self.deadlines.set(slot, Kind::Virtual, timer);
+            self.deadlines.set(slot, What::Timer(Kind::Virtual), timer);
         }
         carry_out(&scheduler().saved(self.cpu.id.index(), time::now()));
     }
@@ -276,25 +268,47 @@ impl Cpu {
         if let Some(resident) = self.resident.take() {
             let slot = resident.vcpu().slot;
             resident.leave(self.cpu);
-            for kind in [Kind::Virtual, Kind::Physical] {
-                self.deadlines.set(slot, kind, None);
+            for what in What::ALL {
+                self.deadlines.set(slot, what, None);
             }
         }
         carry_out(&scheduler().saved(self.cpu.id.index(), time::now()));
     }
 }
 
-/// A timer of a vCPU is due that is not resident here. If it is resident elsewhere, its timers are
+impl Resident {
+    /// What the vCPU waits for is due.
+    fn is_due(&mut self, what: What) {
+        let Some(vcpu) = self.domain.vcpu(self.id) else {
+            return;
+        };
+        let mut effects = Effects::new();
+        match what {
+            What::Timer(kind) => {
+                let timers = &mut self.state.timers;
+                timers.fire(kind, &self.domain, vcpu, &mut effects);
+            }
+            What::Poll => has_news(vcpu),
+        }
+        self.domain.carry_out(&mut effects);
+    }
+}
+
+/// What a vCPU waits for is due that is not resident here. If it is resident elsewhere, that is
 /// that CPU's business.
 pub fn fire(due: Due) {
     let Some((domain, id)) = unit(due.slot) else {
         return;
     };
+    let Some(vcpu) = domain.vcpu(id) else {
+        return;
+    };
+    let What::Timer(kind) = due.what else {
+        return has_news(vcpu);
+    };
     let mut effects = Effects::new();
-    if let Some(vcpu) = domain.vcpu(id)
-        && let Some(state) = vcpu.state.lock().as_mut()
-    {
-        state.timers.fire(due.kind, &domain, vcpu, &mut effects);
+    if let Some(state) = vcpu.state.lock().as_mut() {
+        state.timers.fire(kind, &domain, vcpu, &mut effects);
     }
     domain.carry_out(&mut effects);
 }

@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::sync::atomic::AtomicBool;
 
 use spin::Once;
 use xen_core::sched::SlotId;
@@ -32,6 +33,8 @@ pub struct Vcpu {
     pub info: Once<Hpa>,
     /// Where it wants to read what it has done with its time.
     pub runstate_area: RunstateArea,
+    /// It waits for an event of its domain, masked or not.
+    pub polls: AtomicBool,
     /// What it is when it runs on; away while it is resident on a CPU.
     pub state: IrqLock<Option<Box<State>>>,
 }
@@ -74,6 +77,7 @@ impl Vcpu {
             start: IrqLock::new(None),
             info: Once::new(),
             runstate_area: RunstateArea::new(),
+            polls: AtomicBool::new(false),
             state: IrqLock::new(None),
         }
     }

@@ -1,18 +1,25 @@
 //! `sched_op`: waiting, and the end of a domain.
 
+use core::sync::atomic::Ordering;
+
 use xen_abi::event_channel::TWO_LEVEL_CHANNELS;
 use xen_abi::sched::{MAX_POLL_PORTS, Poll, RemoteShutdown, SchedOp, Shutdown, ShutdownReason};
 use xen_abi::{DomId, Errno};
 use xen_core::event::{Port, SharedPage as _};
 
-use super::{NoValue, Outcome};
+use super::Outcome;
 use crate::arch::time;
 use crate::domain::memory::read;
 use crate::domain::run::{self, Next, Running};
 use crate::domain::table;
 
 /// `sched_op`.
-pub fn sched_op(running: &Running<'_>, operation: u64, buffer: u64, next: &mut Next) -> Outcome {
+pub fn sched_op(
+    running: &mut Running<'_>,
+    operation: u64,
+    buffer: u64,
+    next: &mut Next,
+) -> Outcome {
     match SchedOp::from_number(operation) {
         Some(SchedOp::Yield) => {
             *next = Next::Yield;
@@ -27,8 +34,11 @@ pub fn sched_op(running: &Running<'_>, operation: u64, buffer: u64, next: &mut N
             shut_down(running, request.reason)
         }
         Some(SchedOp::Poll) => {
-            *next = Next::Yield;
-            poll(running, operation, buffer)
+            let request: Poll = read(running.domain, buffer)?;
+            if poll(running, &request)? {
+                *next = Next::Wait;
+            }
+            Ok(0)
         }
         Some(SchedOp::RemoteShutdown) => {
             let request: RemoteShutdown = read(running.domain, buffer)?;
@@ -70,24 +80,27 @@ fn remote_shutdown(running: &Running<'_>, request: &RemoteShutdown) -> Outcome {
     Err(Errno::NotSupported.into())
 }
 
-/// Waits for one of some ports to have news, whether or not they are masked. One look in one go: the
-/// guest looks again by making the call again, and takes its interrupts in between.
-fn poll(running: &Running<'_>, operation: u64, buffer: u64) -> Outcome {
+/// Whether the vCPU has to wait for one of some ports to have news, whether or not they are masked.
+/// As under Xen it may end waiting for less: an interrupt, or an event of another port.
+fn poll(running: &mut Running<'_>, request: &Poll) -> Result<bool, Errno> {
     let domain = running.domain;
-    let request: Poll = read(domain, buffer)?;
     if request.nr_ports > MAX_POLL_PORTS {
-        return Err(Errno::Invalid.into());
+        return Err(Errno::Invalid);
     }
+    // Who makes a port pending looks after that at who polls.
+    running.vcpu.polls.store(true, Ordering::SeqCst);
     for number in 0..u64::from(request.nr_ports) {
         let at = request.ports.get().wrapping_add(number * 4);
         let port: u32 = read(domain, at)?;
         let port = Port::new(port).filter(|port| port.get() < TWO_LEVEL_CHANNELS);
         if domain.is_pending(port.ok_or(Errno::Invalid)?) {
-            return Ok(0);
+            return Ok(false);
         }
     }
-    if request.timeout != 0 && time::nanoseconds(time::now()) >= request.timeout {
-        return Ok(0);
+    let deadline = (request.timeout != 0).then(|| time::at_nanoseconds(request.timeout));
+    if deadline.is_some_and(|deadline| deadline <= time::now()) {
+        return Ok(false);
     }
-    Err(NoValue::Again([operation, buffer, 0]))
+    running.poll_until(deadline);
+    Ok(true)
 }

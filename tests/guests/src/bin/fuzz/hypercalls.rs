@@ -21,9 +21,21 @@ static LEFT: AtomicU64 = AtomicU64::new(0);
 
 /// With `both` on the command line two CPUs share the calls.
 pub fn run(machine: &'static Machine, random: &mut Random, count: u64) -> u64 {
-    if !machine.has("both") {
-        return make(machine, random, count);
+    let values = Values::new(machine);
+    values.set_canaries();
+    let done = if machine.has("both") {
+        make_on_two(machine, random, count)
+    } else {
+        make(machine, random, count)
+    };
+    if !values.has_canaries() {
+        println!("fuzz: memory has changed that no call named");
+        return 0;
     }
+    done
+}
+
+fn make_on_two(machine: &'static Machine, random: &mut Random, count: u64) -> u64 {
     SEED.store(random.next(), Ordering::Relaxed);
     LEFT.store(count / 2, Ordering::Release);
     if power::start_second_cpu(machine, second) != 0 {

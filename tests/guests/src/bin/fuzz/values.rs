@@ -1,6 +1,6 @@
 //! Numbers and pointers, some of which make sense.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::ptr;
 
 use guests::machine::Machine;
 use guests::mmu;
@@ -9,19 +9,11 @@ use xen_abi::DomId;
 use xen_abi::hypercall::Hypercall;
 
 const PAGE: u64 = 4096;
-const PAGES: u64 = 16;
-const WORDS: usize = (PAGES * PAGE / 8) as usize;
-
-/// Memory that calls may read and write, and frames that they may give away.
-#[repr(C, align(4096))]
-struct Scratch([AtomicU64; WORDS]);
-
-static SCRATCH: Scratch = Scratch([const { AtomicU64::new(0) }; WORDS]);
-
-/// Where the scratch memory starts.
-fn scratch() -> u64 {
-    SCRATCH.0.as_ptr() as u64
-}
+/// Memory that calls may read and write, and frames that they may give away: so many pages at the end
+/// of RAM, far from this image, so that a call that takes a block of frames takes none of it.
+const PAGES: u64 = 64;
+/// Words in front of it, which no call may change.
+const CANARIES: u64 = 512;
 
 /// Makes arguments.
 pub struct Values {
@@ -35,6 +27,31 @@ impl Values {
         }
     }
 
+    /// Where the scratch memory starts.
+    const fn scratch(&self) -> u64 {
+        self.ram_end - PAGES * PAGE
+    }
+
+    fn canaries(&self) -> impl Iterator<Item = u64> {
+        let end = self.scratch();
+        (1..=CANARIES).map(move |word| end - word * 8)
+    }
+
+    /// Puts values into the memory in front of the scratch memory.
+    pub fn set_canaries(&self) {
+        for address in self.canaries() {
+            // SAFETY: RAM that nothing else uses, mapped to itself.
+            unsafe { ptr::write_volatile(address as *mut u64, !address) }
+        }
+    }
+
+    /// Whether they are still there.
+    pub fn has_canaries(&self) -> bool {
+        // SAFETY: as above.
+        self.canaries()
+            .all(|address| unsafe { ptr::read_volatile(address as *const u64) } == !address)
+    }
+
     /// A number of any kind.
     pub fn number(&self, random: &mut Random) -> u64 {
         loop {
@@ -46,7 +63,7 @@ impl Values {
                 6 => domain(random),
                 // Two fields of a structure.
                 7 => domain(random) | random.below(16) << 32,
-                8 => scratch() / PAGE + random.below(PAGES),
+                8 => self.scratch() / PAGE + random.below(PAGES),
                 9 => u64::MAX - random.below(64),
                 10 => random.next() & 0xffff_ffff,
                 _ => random.next(),
@@ -61,8 +78,8 @@ impl Values {
     pub fn pointer(&self, random: &mut Random) -> u64 {
         match random.below(12) {
             0..=4 => self.good_pointer(random),
-            5 => scratch() + random.below((PAGES - 1) * PAGE),
-            6 => scratch() + (1 + random.below(PAGES - 2)) * PAGE - random.below(16),
+            5 => self.scratch() + random.below((PAGES - 1) * PAGE),
+            6 => self.scratch() + (1 + random.below(PAGES - 2)) * PAGE - random.below(16),
             7 => self.ram_end - random.below(64),
             8 => self.bad_pointer(random),
             9 => random.next() | 1 << 56,
@@ -76,10 +93,12 @@ impl Values {
     fn good_pointer(&self, random: &mut Random) -> u64 {
         // A page is left behind for what a call writes.
         let first = random.below((PAGES - 1) * PAGE / 8);
-        for word in SCRATCH.0.iter().skip(first as usize).take(8) {
-            word.store(self.number(random), Ordering::Relaxed);
+        let start = self.scratch() + first * 8;
+        for word in 0..8 {
+            // SAFETY: scratch memory; if a call has taken the page away, the abort skips the store.
+            unsafe { ptr::write_volatile((start + word * 8) as *mut u64, self.number(random)) }
         }
-        scratch() + first * 8
+        start
     }
 
     /// A pointer that stage 1 does not translate.
@@ -112,8 +131,7 @@ fn domain(random: &mut Random) -> u64 {
 /// that, and `sched_op` can end the machine.
 fn is_harmless(number: u64) -> bool {
     let own = mmu::image();
-    let scratch = scratch()..scratch() + PAGES * PAGE;
-    let is_own = |address: u64| own.contains(&address) && !scratch.contains(&address);
+    let is_own = |address: u64| own.contains(&address);
     let frame = number.checked_mul(PAGE);
     !is_own(number)
         && !frame.is_some_and(is_own)
