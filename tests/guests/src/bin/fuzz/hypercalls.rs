@@ -28,8 +28,8 @@ pub fn run(machine: &'static Machine, random: &mut Random, count: u64) -> u64 {
     } else {
         make(machine, random, count)
     };
-    if !values.has_canaries() {
-        println!("fuzz: memory has changed that no call named");
+    if let Some((address, value)) = values.lost_canary() {
+        println!("fuzz: {address:#x} has {value:#x}, and no call named it");
         return 0;
     }
     done

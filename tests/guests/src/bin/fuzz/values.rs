@@ -45,11 +45,12 @@ impl Values {
         }
     }
 
-    /// Whether they are still there.
-    pub fn has_canaries(&self) -> bool {
+    /// The first that is not there any more, and what is.
+    pub fn lost_canary(&self) -> Option<(u64, u64)> {
         // SAFETY: as above.
-        self.canaries()
-            .all(|address| unsafe { ptr::read_volatile(address as *const u64) } == !address)
+        let read = |address| unsafe { ptr::read_volatile(address as *const u64) };
+        let mut canaries = self.canaries().map(|address| (address, read(address)));
+        canaries.find(|(address, value)| *value != !*address)
     }
 
     /// A number of any kind.
