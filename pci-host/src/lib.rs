@@ -1,10 +1,20 @@
 //! Physical PCI: the machine's host bridges, config space and functions.
 //!
-//! So far the room holds the names that all of PCI is about; bridges, enumeration and the registry
-//! of devices follow.
+//! - [`config`]: how config space is addressed and accessed, and the trait behind which it is.
+//! - [`header`], [`bar`], [`capability`]: what is in it.
 
 #![no_std]
 
+#[cfg(test)]
+extern crate std;
+
+pub mod bar;
+pub mod capability;
+mod class;
+pub mod config;
+pub mod header;
 mod sbdf;
 
+pub use class::Class;
+pub use config::{Access, ConfigAccess, ConfigOffset, Width};
 pub use sbdf::{HostSbdf, ParseSbdfError, RequesterId, Sbdf};

@@ -1,0 +1,86 @@
+//! Base address registers (PCI Local Bus 3.0, 6.2.5.1; PCI Express Base 6.0, 7.5.1.2.1).
+
+use core::fmt;
+
+/// What space a base address register asks for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum BarKind {
+    /// I/O ports.
+    Io,
+    /// Memory below 4 GiB.
+    Memory32 {
+        /// Reading has no side effects.
+        prefetchable: bool,
+    },
+    /// Memory anywhere; takes two registers.
+    Memory64 {
+        /// Reading has no side effects.
+        prefetchable: bool,
+    },
+    /// An expansion ROM, memory below 4 GiB with an enable bit of its own.
+    Rom,
+}
+
+/// A base address register as sizing found it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Bar {
+    /// What it asks for.
+    pub kind: BarKind,
+    /// Bytes: a power of two, at least 4 of I/O, 16 of memory and 2048 of ROM.
+    pub size: u64,
+    /// Where it is on the bus; 0 where nobody has assigned an address.
+    pub address: u64,
+}
+
+impl BarKind {
+    /// Whether it is memory, a ROM included.
+    pub const fn is_memory(self) -> bool {
+        !matches!(self, Self::Io)
+    }
+
+    /// Whether reading has no side effects.
+    pub const fn is_prefetchable(self) -> bool {
+        match self {
+            Self::Memory32 { prefetchable } | Self::Memory64 { prefetchable } => prefetchable,
+            Self::Io | Self::Rom => false,
+        }
+    }
+
+    /// Whether it takes two registers.
+    pub const fn is_64bit(self) -> bool {
+        matches!(self, Self::Memory64 { .. })
+    }
+
+    /// The low bits of the register, which are not address (and cannot be written).
+    pub const fn flags(self) -> u32 {
+        match self {
+            Self::Io => 1,
+            Self::Memory32 { prefetchable } => (prefetchable as u32) << 3,
+            Self::Memory64 { prefetchable } => (prefetchable as u32) << 3 | 0b100,
+            Self::Rom => 0,
+        }
+    }
+
+    /// The register's low bits that are not address.
+    pub const fn flag_mask(self) -> u32 {
+        match self {
+            Self::Io => 0x3,
+            Self::Memory32 { .. } | Self::Memory64 { .. } => 0xf,
+            // 31:11 are address; 10:1 are reserved or validation status, 0 enables.
+            Self::Rom => 0x7ff,
+        }
+    }
+}
+
+impl fmt::Display for BarKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, prefetchable) = match self {
+            Self::Io => ("I/O", false),
+            Self::Memory32 { prefetchable } => ("32-bit memory", *prefetchable),
+            Self::Memory64 { prefetchable } => ("64-bit memory", *prefetchable),
+            Self::Rom => ("ROM", false),
+        };
+        f.write_str(if prefetchable { "prefetchable " } else { "" })?;
+        f.write_str(name)
+    }
+}
