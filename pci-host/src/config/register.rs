@@ -112,6 +112,16 @@ impl<'a, C: ConfigAccess + ?Sized> Function<'a, C> {
         self.sbdf
     }
 
+    /// Reads any access.
+    pub fn read_access(self, access: Access) -> u32 {
+        self.config.read(self.sbdf, access)
+    }
+
+    /// Writes any access.
+    pub fn write_access(self, access: Access, value: u32) {
+        self.config.write(self.sbdf, access, value);
+    }
+
     /// Reads a register.
     pub fn read<T: Value>(self, register: Register<T>) -> T {
         let bits = self.config.read(self.sbdf, register.access());

@@ -1,4 +1,13 @@
-//! Capability ids (PCI Code and ID Assignment 1.14, chapters 2 and 3).
+//! Capability ids (PCI Code and ID Assignment 1.14, chapters 2 and 3) and the lists that functions
+//! keep of what they have (PCI Express Base 6.0, 7.5.1.1.11 and 7.6.3).
+//!
+//! A list is read with no trust in it: each entry is where one may be, none is visited twice, and
+//! where the list goes wrong it ends.
+
+mod list;
+
+pub use list::{Entry, List, ListFault, capabilities, extended_capabilities};
+pub(crate) use list::{walk, walk_extended};
 
 macro_rules! ids {
     ($(#[$meta:meta])* $name:ident($number:ty): $($(#[$doc:meta])* $id:ident = $value:literal, $text:literal;)*) => {
@@ -89,3 +98,6 @@ ids! {
     PHYSICAL_LAYER_16 = 0x0026, "physical layer 16 GT/s";
     LANE_MARGINING = 0x0027, "lane margining";
 }
+
+#[cfg(test)]
+mod tests;
