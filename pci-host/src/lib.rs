@@ -2,18 +2,24 @@
 //!
 //! - [`config`]: how config space is addressed and accessed, and the trait behind which it is.
 //! - [`header`], [`bar`], [`capability`]: what is in it.
+//! - [`bridge`]: host bridges and their drivers.
 
 #![no_std]
 
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
 pub mod bar;
+pub mod bridge;
 pub mod capability;
 mod class;
 pub mod config;
 pub mod header;
+mod neighbours;
 mod sbdf;
+#[cfg(any(test, feature = "simulated"))]
+pub mod simulated;
 
 pub use class::Class;
 pub use config::{Access, ConfigAccess, ConfigOffset, Width};

@@ -1,0 +1,141 @@
+//! A host bridge as the device tree or ACPI describes it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+use xen_types::{Hpa, HpaRange};
+
+/// Bus numbers, at least one.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BusRange {
+    first: u8,
+    last: u8,
+}
+
+/// What kind of addresses a window has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Space {
+    /// I/O ports.
+    Io,
+    /// Memory.
+    Memory {
+        /// Reading has no side effects.
+        prefetchable: bool,
+    },
+}
+
+/// A range of addresses that the bridge forwards to its bus.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Window {
+    /// What the addresses are on the bus.
+    pub space: Space,
+    /// The first address on the bus.
+    pub bus_address: u64,
+    /// Where the processor has them; I/O ports, too, are memory for it.
+    pub host: HpaRange,
+}
+
+/// A host bridge, before it is driven.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Description {
+    /// For people: the path of its node.
+    pub name: String,
+    /// What kind it is, the most specific word first.
+    pub compatible: Vec<String>,
+    /// Its registers or config space.
+    pub registers: Vec<HpaRange>,
+    /// The segment (`linux,pci-domain`).
+    pub segment: u16,
+    /// Its buses.
+    pub buses: BusRange,
+    /// What it forwards downstream.
+    pub windows: Vec<Window>,
+}
+
+impl BusRange {
+    /// All that a segment can have.
+    pub const ALL: Self = Self {
+        first: 0,
+        last: u8::MAX,
+    };
+
+    /// From `first` to `last`; `None` if that is nothing.
+    pub const fn new(first: u8, last: u8) -> Option<Self> {
+        if first <= last {
+            Some(Self { first, last })
+        } else {
+            None
+        }
+    }
+
+    /// The root bus.
+    pub const fn first(self) -> u8 {
+        self.first
+    }
+
+    /// The last bus.
+    pub const fn last(self) -> u8 {
+        self.last
+    }
+
+    /// How many, 1 to 256.
+    pub const fn count(self) -> u16 {
+        self.last as u16 - self.first as u16 + 1
+    }
+
+    /// Whether `bus` is one of them.
+    pub const fn contains(self, bus: u8) -> bool {
+        self.first <= bus && bus <= self.last
+    }
+
+    /// Whether both have a bus in common.
+    pub const fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+
+    /// The first `count` of them; `None` for none.
+    pub fn truncated(self, count: u64) -> Option<Self> {
+        let last = u64::from(self.first).checked_add(count)?.checked_sub(1)?;
+        let last = last.min(self.last.into());
+        Self::new(self.first, u8::try_from(last).ok()?)
+    }
+}
+
+impl Window {
+    /// The last address on the bus; `None` for a window that leaves 64 bits.
+    pub fn last_bus_address(self) -> Option<u64> {
+        self.bus_address.checked_add(self.host.size() - 1)
+    }
+
+    /// Where the processor has `size` bytes at `address` of the bus; `None` if not all of them are in
+    /// the window.
+    pub fn to_host(self, address: u64, size: u64) -> Option<HpaRange> {
+        let offset = address.checked_sub(self.bus_address)?;
+        let start = self.host.start().get().checked_add(offset)?;
+        let range = HpaRange::new(Hpa::new(start), size)?;
+        self.host.contains_range(range).then_some(range)
+    }
+}
+
+impl Description {
+    /// Where the processor has `size` bytes of I/O or memory at `address` of the bus; `None` where no
+    /// window forwards all of them.
+    pub fn to_host(&self, io: bool, address: u64, size: u64) -> Option<HpaRange> {
+        let windows = self.windows.iter();
+        let mut windows = windows.filter(|window| (window.space == Space::Io) == io);
+        windows.find_map(|window| window.to_host(address, size))
+    }
+}
+
+impl fmt::Display for BusRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:02x}-{:02x}", self.first, self.last)
+    }
+}
+
+impl fmt::Debug for BusRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
