@@ -18,6 +18,8 @@ pub struct Artifacts {
     pub device_trees: Option<PathBuf>,
     /// U-Boot for QEMU's virt board: `XEN_RS_UBOOT`.
     pub u_boot: Option<PathBuf>,
+    /// The guest that makes calls and accesses that no sane guest makes: `XEN_RS_FUZZ_GUEST`.
+    pub fuzz_guest: Option<PathBuf>,
     /// Where logs go: `XEN_RS_LOG_DIR`.
     pub logs: PathBuf,
 }
@@ -34,6 +36,7 @@ impl Artifacts {
             busybox: file("XEN_RS_BUSYBOX"),
             device_trees: file("XEN_RS_DTB_DIR"),
             u_boot: file("XEN_RS_UBOOT"),
+            fuzz_guest: file("XEN_RS_FUZZ_GUEST"),
             logs: file("XEN_RS_LOG_DIR").unwrap_or_else(|| env::temp_dir().join("xen-rs-logs")),
         })
     }

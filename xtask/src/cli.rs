@@ -38,8 +38,8 @@ pub enum Verb {
     Demo,
     /// Run every check: lint, host tests, and the image in QEMU
     Test(TestOptions),
-    /// Count the instructions of a boot in QEMU and compare them with the limits
-    Bench,
+    /// Count in QEMU what the hypervisor costs; compare it with real Xen and with the limits
+    Bench(BenchOptions),
     /// Build the documentation of every crate
     Doc,
     /// Remove what the commands made
@@ -109,6 +109,15 @@ pub enum Part {
     Host,
     /// The image in QEMU
     Qemu,
+}
+
+#[derive(Args)]
+pub struct BenchOptions {
+    /// Measure only this group: boot, micro
+    pub group: Option<String>,
+    /// Also write all figures as JSON to a file; without FILE, print them instead of the tables
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    pub json: Option<Option<PathBuf>>,
 }
 
 #[derive(Args)]

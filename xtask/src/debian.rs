@@ -9,7 +9,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::context::Context;
 use crate::process;
@@ -53,6 +53,13 @@ pub const U_BOOT: Package = Package {
     dependency: None,
 };
 
+/// Xen 4.20, which benchmarks compare with.
+pub const XEN: Package = Package {
+    suite: "trixie",
+    name: "xen-hypervisor-4.20-arm64",
+    dependency: None,
+};
+
 /// The folder into which the package is unpacked; fetched first if it is not in the cache.
 pub fn unpacked(context: &Context, package: &Package) -> Result<PathBuf> {
     let folder = context.cache.join("debian").join(package.suite);
@@ -91,6 +98,13 @@ pub fn busybox_program(unpacked: &Path) -> Result<PathBuf> {
 /// U-Boot's firmware for QEMU's virt machine in its unpacked package.
 pub fn u_boot_firmware(unpacked: &Path) -> Result<PathBuf> {
     find(&unpacked.join("usr/lib/u-boot/qemu_arm64"), "u-boot.bin")
+}
+
+/// Xen's `Image` file in its unpacked package.
+pub fn xen_image(unpacked: &Path) -> Result<PathBuf> {
+    let image = unpacked.join("boot/xen-4.20-arm64");
+    ensure!(image.is_file(), "no {}", image.display());
+    Ok(image)
 }
 
 fn find(folder: &Path, prefix: &str) -> Result<PathBuf> {

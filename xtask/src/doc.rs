@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::context::Context;
-use crate::process;
+use crate::{image, process};
 
 /// Builds the documentation of the host crates.
 pub fn run(context: &Context) -> Result<()> {
@@ -15,7 +15,7 @@ pub fn run(context: &Context) -> Result<()> {
     Ok(())
 }
 
-/// rustdoc of every crate but the image.
+/// rustdoc of every crate but those for bare metal.
 pub fn host(context: &Context) -> Result<()> {
     let mut cargo = context.host_cargo();
     cargo
@@ -23,7 +23,9 @@ pub fn host(context: &Context) -> Result<()> {
             "doc",
             "--workspace",
             "--exclude",
-            "xen-rs",
+            image::PACKAGE,
+            "--exclude",
+            image::guests::PACKAGE,
             "--no-deps",
             "--quiet",
         ])

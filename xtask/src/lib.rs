@@ -47,7 +47,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<()> {
         Verb::Run(options) => run::run(&context, options),
         Verb::Demo => demo::run(&context),
         Verb::Test(options) => test::run(&context, options),
-        Verb::Bench => bench::run(&context),
+        Verb::Bench(options) => bench::run(&context, options),
         Verb::Doc => doc::run(&context),
         Verb::Clean(options) => clean::run(&context, options),
     }

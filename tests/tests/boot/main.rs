@@ -5,6 +5,7 @@ mod boards;
 mod dom0;
 mod entry;
 mod exceptions;
+mod fuzz;
 mod matrix;
 mod options;
 
@@ -64,6 +65,7 @@ fn main() -> ExitCode {
         .chain(bad_input::tests())
         .chain(boards::tests())
         .chain(dom0::tests())
+        .chain(fuzz::tests())
         .map(|test| trial(test, artifacts.clone()))
         .collect();
     let wanted = trials.iter().any(|trial| !arguments.is_filtered_out(trial));

@@ -34,13 +34,25 @@ pub fn check(image: &[u8]) -> Result<()> {
         image.len() >= HEADERS_SIZE,
         "the image has no room for its headers"
     );
-    for (name, (offset, magic)) in [("arm64 Image", IMAGE_MAGIC), ("xen-rs", CONFIG_MAGIC)] {
-        ensure!(
-            image[offset..].starts_with(magic),
-            "the image has no {name} header: {} is not at offset {offset}",
-            magic.escape_ascii()
-        );
-    }
+    check_boot(image)?;
+    check_magic(image, "xen-rs", CONFIG_MAGIC)
+}
+
+/// Checks that a flat image starts with the header of the boot protocol.
+///
+/// # Errors
+/// If it does not.
+pub fn check_boot(image: &[u8]) -> Result<()> {
+    check_magic(image, "arm64 Image", IMAGE_MAGIC)
+}
+
+fn check_magic(image: &[u8], name: &str, (offset, magic): (usize, &[u8])) -> Result<()> {
+    let found = image.get(offset..).unwrap_or_default();
+    ensure!(
+        found.starts_with(magic),
+        "the image has no {name} header: {} is not at offset {offset}",
+        magic.escape_ascii()
+    );
     Ok(())
 }
 

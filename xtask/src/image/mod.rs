@@ -5,6 +5,7 @@
 //! patched at its start.
 
 mod flatten;
+pub mod guests;
 pub mod header;
 
 use std::fs;
@@ -17,6 +18,9 @@ use crate::context::Context;
 use crate::process;
 use crate::setup::Toolchain;
 use header::EarlyConsole;
+
+/// The image's crate and program.
+pub const PACKAGE: &str = "xen-rs";
 
 /// The image file may not be larger.
 pub const SIZE_LIMIT: u64 = 1 << 20;
@@ -41,8 +45,8 @@ pub fn build(
     toolchain: &Toolchain,
     console: Option<&EarlyConsole>,
 ) -> Result<Image> {
-    process::run(context, &mut toolchain.cargo(context, "build"))?;
-    let built = Toolchain::elf(context);
+    process::run(context, &mut toolchain.cargo(context, "build", PACKAGE))?;
+    let built = Toolchain::elf(context, PACKAGE);
     let elf = fs::read(&built).with_context(|| format!("cannot read {}", built.display()))?;
     let (bytes, sizes) = assemble(&elf, console)?;
 

@@ -69,8 +69,8 @@ impl Toolchain {
         }
     }
 
-    /// `cargo VERB` for the image crate, into a target folder of its own.
-    pub fn cargo(&self, context: &Context, verb: &str) -> Command {
+    /// `cargo VERB` for a bare-metal crate, into a target folder that is theirs.
+    pub fn cargo(&self, context: &Context, verb: &str, package: &str) -> Command {
         let mut cargo = match self.origin {
             Origin::Active => context.host_cargo(),
             Origin::Debian => debian_cargo(context, verb),
@@ -79,7 +79,7 @@ impl Toolchain {
             .arg(verb)
             .args([
                 "--package",
-                "xen-rs",
+                package,
                 "--profile",
                 "image",
                 "--target",
@@ -94,13 +94,14 @@ impl Toolchain {
         cargo
     }
 
-    /// The ELF file that `cargo build` leaves.
-    pub fn elf(context: &Context) -> PathBuf {
+    /// The ELF file that `cargo build` leaves of a program.
+    pub fn elf(context: &Context, program: &str) -> PathBuf {
         context
             .target
             .join("image")
             .join(TARGET)
-            .join("image/xen-rs")
+            .join("image")
+            .join(program)
     }
 
     fn flags(&self, root: &Path) -> OsString {

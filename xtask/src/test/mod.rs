@@ -78,11 +78,11 @@ impl Checks {
             })?;
         }
         if wants(Part::Qemu) {
-            let image = self.must("image", |_| {
+            let images = self.must("image and guests", |_| {
                 parts::build(context, &Toolchain::prepare(context)?)
             })?;
             self.step("QEMU tests", |tally| {
-                parts::qemu(context, &packages, &image, filter, tally)
+                parts::qemu(context, &packages, &images, filter, tally)
             })?;
         }
         Ok(())
@@ -97,8 +97,8 @@ impl Checks {
             toolchain.prepare_lint(context)?;
             Ok(toolchain)
         })?;
-        self.step("clippy of the image", |_| {
-            parts::clippy_image(context, &toolchain)
+        self.step("clippy of the image and the guests", |_| {
+            parts::clippy_bare_metal(context, &toolchain)
         })?;
         self.step("rustdoc", |_| parts::rustdoc(context, &toolchain))
     }

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use super::tally::Tally;
 use super::unsafe_code;
 use crate::context::Context;
+use crate::image::guests::{self, Guests};
 use crate::image::{self, Image};
 use crate::setup::Toolchain;
 use crate::{debian, doc, process};
@@ -66,20 +67,25 @@ pub fn clippy_host(context: &Context) -> Result<()> {
         "--quiet",
         "--workspace",
         "--exclude",
-        "xen-rs",
+        image::PACKAGE,
+        "--exclude",
+        guests::PACKAGE,
         "--all-targets",
     ]);
     process::run(context, cargo.args(["--", "--deny", "warnings"]))
 }
 
-pub fn clippy_image(context: &Context, toolchain: &Toolchain) -> Result<()> {
-    let mut cargo = toolchain.cargo(context, "clippy");
-    process::run(context, cargo.args(["--quiet", "--", "--deny", "warnings"]))
+pub fn clippy_bare_metal(context: &Context, toolchain: &Toolchain) -> Result<()> {
+    for package in [image::PACKAGE, guests::PACKAGE] {
+        let mut cargo = toolchain.cargo(context, "clippy", package);
+        process::run(context, cargo.args(["--quiet", "--", "--deny", "warnings"]))?;
+    }
+    Ok(())
 }
 
 pub fn rustdoc(context: &Context, toolchain: &Toolchain) -> Result<()> {
     doc::host(context)?;
-    let mut cargo = toolchain.cargo(context, "doc");
+    let mut cargo = toolchain.cargo(context, "doc", image::PACKAGE);
     cargo.args(["--quiet", "--no-deps", "--document-private-items"]);
     process::run(context, cargo.env("RUSTDOCFLAGS", "-Dwarnings"))
 }
@@ -101,7 +107,9 @@ pub fn host(
         "--quiet",
         "--workspace",
         "--exclude",
-        "xen-rs",
+        image::PACKAGE,
+        "--exclude",
+        guests::PACKAGE,
         "--no-fail-fast",
     ]);
     cargo.args(["--", "--skip", QEMU_TESTS]).args(filter);
@@ -109,15 +117,24 @@ pub fn host(
     tests(context, &mut cargo, tally)
 }
 
-pub fn build(context: &Context, toolchain: &Toolchain) -> Result<Image> {
-    image::build(context, toolchain, None)
+/// What the QEMU tests boot that is built here.
+pub struct Images {
+    hypervisor: Image,
+    guests: Guests,
+}
+
+pub fn build(context: &Context, toolchain: &Toolchain) -> Result<Images> {
+    Ok(Images {
+        hypervisor: image::build(context, toolchain, None)?,
+        guests: guests::build(context, toolchain)?,
+    })
 }
 
 /// The image in QEMU.
 pub fn qemu(
     context: &Context,
     packages: &Packages,
-    image: &Image,
+    images: &Images,
     filter: Option<&str>,
     tally: &mut Tally,
 ) -> Result<()> {
@@ -133,7 +150,8 @@ pub fn qemu(
     ]);
     cargo.args(["--test-threads", QEMU_JOBS]).args(filter);
     cargo
-        .env("XEN_RS_IMAGE", &image.file)
+        .env("XEN_RS_IMAGE", &images.hypervisor.file)
+        .env("XEN_RS_FUZZ_GUEST", &images.guests.fuzz)
         .env("XEN_RS_LOG_DIR", context.target.join("qemu-logs"));
     packages.show(&mut cargo);
     tests(context, &mut cargo, tally)

@@ -1,0 +1,47 @@
+//! Measures what a hypervisor's services cost its control domain.
+//!
+//! Each row is one line, `micro: ROW RUNS TICKS BASE`: the counter's ticks that RUNS runs took, and
+//! those of the same loop without the service. Under QEMU's `-icount shift=0` ticks are instructions.
+//!
+//! Command line: `runs=NUMBER` for every row; names of rows to have only those.
+
+#![no_std]
+#![no_main]
+
+mod interrupts;
+mod traps;
+
+use guests::machine::Machine;
+use guests::println;
+
+guests::entry!(main);
+
+/// Runs of a row where the command line does not say.
+const RUNS: u64 = 2000;
+
+/// What a row took.
+struct Cost {
+    ticks: u64,
+    base: u64,
+}
+
+/// A row: its name, and how it is measured for a number of runs; `None` if it cannot be here.
+type Row = (&'static str, fn(&Machine, u64) -> Option<Cost>);
+
+/// Rows of interrupts come last: for them the second CPU is started.
+const ROWS: [&[Row]; 2] = [&traps::ROWS, &interrupts::ROWS];
+
+fn main(machine: &Machine) {
+    println!("micro: gic {}", machine.gic.version());
+    println!("micro: hertz {}", guests::time::hertz());
+    let runs = machine.number("runs").unwrap_or(RUNS);
+    let rows = || ROWS.into_iter().flatten();
+    let all = !rows().any(|(name, _)| machine.has(name));
+    for (name, measure) in rows().filter(|(name, _)| all || machine.has(name)) {
+        match measure(machine, runs) {
+            Some(Cost { ticks, base }) => println!("micro: {name} {runs} {ticks} {base}"),
+            None => println!("micro: {name} cannot be measured here"),
+        }
+    }
+    println!("micro: done");
+}

@@ -1,0 +1,196 @@
+//! The services of a trap or two, one by one: the guest `micro` as the control domain of Debian's Xen
+//! and of xen-rs, on the same machine.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::Bench;
+use super::boot::nanoseconds;
+use super::figure::{Figure, Group, Limit};
+use crate::debian;
+use crate::image::guests;
+use crate::qemu::{Echo, GicVersion, Machine, Memory, Session, Start};
+
+/// What a row may be at most, as a part of Xen's.
+const LIMIT: f64 = 0.6;
+/// What the rows aim at.
+const AIM: f64 = 0.35;
+/// How xen-rs refuses a control domain on GICv2, as long as it does.
+const REFUSAL: &str = "Dom0 needs GICv3 in this version";
+const TIME: Duration = Duration::from_secs(120);
+
+/// The rows of the guest, and what they are called here.
+const ROWS: [(&str, &str); 12] = [
+    ("xenver", "hypercall, XENVER_version"),
+    ("unknown-hypercall", "hypercall, unknown"),
+    ("psci-version", "PSCI_VERSION"),
+    ("unknown-smccc", "SMCCC call, unknown"),
+    ("gicd-typer", "GICD_TYPER read"),
+    ("gicd-isenabler", "GICD_ISENABLER1 read"),
+    ("id-register", "ID_AA64PFR0_EL1 read"),
+    ("yield", "sched_op yield"),
+    ("sgi-self", "SGI to self, to IRQ entry"),
+    ("virtual-timer", "virtual timer, to IRQ entry"),
+    ("sgi-other", "SGI to a busy vCPU, to IRQ entry"),
+    ("sgi-idle", "SGI to an idle vCPU, to IRQ entry"),
+];
+
+/// Instructions of each row, by its name in the guest.
+type Costs = BTreeMap<String, u64>;
+
+/// Measures under both hypervisors, with each interrupt controller.
+pub fn measure(bench: &Bench) -> Result<Vec<Group>> {
+    let xen = debian::xen_image(&debian::unpacked(bench.context, &debian::XEN)?)?;
+    let guest = guests::build(bench.context, &bench.toolchain)?.micro;
+    [GicVersion::V3, GicVersion::V2]
+        .into_iter()
+        .map(|gic| {
+            let costs = |name, hypervisor: &Path| {
+                let log = format!("qemu-logs/bench-micro-{name}-gicv{gic}.log");
+                let log = bench.context.target.join(log);
+                costs(&machine(gic, hypervisor, &guest), &log)
+                    .with_context(|| format!("{name}, GICv{gic}"))
+            };
+            let xen = costs("xen", &xen)?;
+            let ours = costs("xen-rs", &bench.image.file);
+            group(gic, &xen, ours)
+        })
+        .collect()
+}
+
+/// The machine on which a hypervisor boots the guest.
+fn machine(gic: GicVersion, hypervisor: &Path, guest: &Path) -> Machine {
+    let loader = format!(
+        "guest-loader,addr=0x49000000,kernel={},bootargs=runs=2000",
+        guest.display()
+    );
+    Machine {
+        gic,
+        cpus: 2,
+        memory: Memory::gib(2),
+        append: Some("dom0_mem=512M dom0_max_vcpus=2 console=dtuart".to_string()),
+        extra: ["-icount", "shift=0", "-device", &loader]
+            .map(Into::into)
+            .to_vec(),
+        ..Machine::virt(Start::Kernel(hypervisor.to_path_buf()))
+    }
+}
+
+/// Boots the guest and takes its figures.
+fn costs(machine: &Machine, log: &Path) -> Result<Costs> {
+    let mut session = Session::start(machine, log, Echo::No, TIME)?;
+    session.forbid(&[r"^\*\*\* xen-rs stopped", r"error: ", r"^guest: "])?;
+    let hertz = session.expect(r"micro: hertz (\d+)")?[1].parse()?;
+    session.expect("micro: done")?;
+    let costs = session
+        .seen()
+        .iter()
+        .filter_map(|line| cost(line, hertz))
+        .collect::<Costs>();
+    session.wait_end()?;
+    Ok(costs)
+}
+
+/// `micro: ROW RUNS TICKS BASE`: the row, and instructions of a run.
+fn cost(line: &str, hertz: u64) -> Option<(String, u64)> {
+    let (_, fields) = line.split_once("micro: ")?;
+    let fields: Vec<_> = fields.split_whitespace().collect();
+    let [name, runs, ticks, base] = fields[..] else {
+        return None;
+    };
+    let [runs, ticks, base] = [runs, ticks, base].map(|field| field.parse::<u64>().ok());
+    let own = ticks?.saturating_sub(base?);
+    let runs = runs.filter(|runs| *runs > 0)?;
+    let each = (nanoseconds(own, hertz)? + runs / 2) / runs;
+    Some((name.to_string(), each))
+}
+
+/// The rows of one interrupt controller. What xen-rs does not boot yet is said in a note.
+fn group(gic: GicVersion, xen: &Costs, ours: Result<Costs>) -> Result<Group> {
+    let title = format!("instructions, GICv{gic}, 2 cortex-a72");
+    let ours = match ours {
+        Ok(ours) => ours,
+        Err(error) if format!("{error:#}").contains(REFUSAL) => {
+            return Ok(Group {
+                title,
+                figures: Vec::new(),
+                notes: vec![format!("not measured: xen-rs says `{REFUSAL}`")],
+            });
+        }
+        Err(error) => return Err(error),
+    };
+    let figures = ROWS
+        .iter()
+        .map(|(row, name)| {
+            let missing = |whose| format!("no row {row} under {whose}");
+            Ok(Figure {
+                name: format!("{name}, GICv{gic}"),
+                ours: *ours.get(*row).with_context(|| missing("xen-rs"))?,
+                xen: Some(*xen.get(*row).with_context(|| missing("Xen"))?),
+                limit: Some(Limit::OfXen(LIMIT)),
+            })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    ensure!(!figures.is_empty(), "no rows");
+    let reached = figures
+        .iter()
+        .filter(|figure| figure.ratio().is_some_and(|ratio| ratio <= AIM));
+    let note = format!(
+        "{} of {} rows are at the aim of {AIM} or below",
+        reached.count(),
+        figures.len()
+    );
+    Ok(Group {
+        title,
+        figures,
+        notes: vec![note],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_is_instructions_of_one_run_without_the_loop() {
+        let hertz = 62_500_000;
+        let cost = |line| cost(line, hertz);
+        let row = |name: &str, each| Some((name.to_string(), each));
+        assert_eq!(cost("micro: xenver 2000 54251 375"), row("xenver", 431));
+        // Xen prefixes nothing, but a line of its own may come first without an end.
+        assert_eq!(cost("(XEN) x micro: yield 10 20 10"), row("yield", 16));
+        assert_eq!(cost("micro: yield 0 20 10"), None);
+        assert_eq!(cost("micro: gic 3"), None);
+        assert_eq!(cost("micro: sgi-other cannot be measured here"), None);
+    }
+
+    fn all(each: u64) -> Costs {
+        ROWS.map(|(row, _)| (row.to_string(), each)).into()
+    }
+
+    #[test]
+    fn every_row_is_compared() {
+        let group = group(GicVersion::V3, &all(100), Ok(all(61))).unwrap();
+        assert_eq!(group.figures.len(), ROWS.len());
+        assert!(group.figures.iter().all(Figure::exceeds));
+        assert_eq!(
+            group.notes,
+            ["0 of 12 rows are at the aim of 0.35 or below"]
+        );
+    }
+
+    #[test]
+    fn a_missing_row_is_an_error_and_a_refusal_is_said() {
+        let mut less = all(1);
+        less.remove("yield");
+        assert!(group(GicVersion::V3, &all(1), Ok(less)).is_err());
+        let refusal = anyhow::anyhow!("error: a GICv2 host: {REFUSAL}");
+        let group = super::group(GicVersion::V2, &all(1), Err(refusal)).unwrap();
+        assert!(group.figures.is_empty());
+        assert!(group.notes[0].contains(REFUSAL));
+        assert!(super::group(GicVersion::V3, &all(1), Err(anyhow::anyhow!("x"))).is_err());
+    }
+}
