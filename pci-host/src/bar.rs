@@ -28,11 +28,50 @@ pub struct Bar {
     pub kind: BarKind,
     /// Bytes: a power of two, at least 4 of I/O, 16 of memory and 2048 of ROM.
     pub size: u64,
-    /// Where it is on the bus; 0 where nobody has assigned an address.
-    pub address: u64,
+    /// Where it is on the bus; `None` where nobody has assigned an address.
+    pub address: Option<u64>,
+}
+
+/// The base address registers of a function, by their numbers; the second register of a 64-bit one is
+/// `None`.
+pub type Bars = [Option<Bar>; 6];
+
+/// Why a base address register is taken for one that is not there.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+pub enum BarFault {
+    /// Its type bits have a reserved value.
+    #[error("its type is reserved")]
+    ReservedType,
+    /// It takes two registers and is the last.
+    #[error("it has 64 bits and no second register")]
+    NoSecondRegister,
+    /// Its writable bits are not those of a power of two.
+    #[error("its size is no power of two: {0:#x} can be written")]
+    NotAPowerOfTwo(u64),
+}
+
+impl Bar {
+    /// The last address that it has on the bus; `None` where it has no address.
+    pub fn last_address(self) -> Option<u64> {
+        self.address?.checked_add(self.size.checked_sub(1)?)
+    }
 }
 
 impl BarKind {
+    /// From the low bits of a register that is not a ROM's.
+    pub const fn from_register(register: u32) -> Result<Self, BarFault> {
+        if register & 1 != 0 {
+            return Ok(Self::Io);
+        }
+        let prefetchable = register & 0b1000 != 0;
+        match register >> 1 & 0b11 {
+            // 01 was "below 1 MiB" once (PCI Local Bus 2.1, 6.2.5.1): 32 bits, too.
+            0b00 | 0b01 => Ok(Self::Memory32 { prefetchable }),
+            0b10 => Ok(Self::Memory64 { prefetchable }),
+            _ => Err(BarFault::ReservedType),
+        }
+    }
+
     /// Whether it is memory, a ROM included.
     pub const fn is_memory(self) -> bool {
         !matches!(self, Self::Io)

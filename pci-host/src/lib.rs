@@ -2,6 +2,7 @@
 //!
 //! - [`config`]: how config space is addressed and accessed, and the trait behind which it is.
 //! - [`header`], [`bar`], [`capability`]: what is in it.
+//! - [`sizing`]: how large BARs are.
 //! - [`bridge`]: host bridges and their drivers.
 
 #![no_std]
@@ -20,6 +21,7 @@ mod neighbours;
 mod sbdf;
 #[cfg(any(test, feature = "simulated"))]
 pub mod simulated;
+pub mod sizing;
 
 pub use class::Class;
 pub use config::{Access, ConfigAccess, ConfigOffset, Width};

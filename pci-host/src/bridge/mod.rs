@@ -135,4 +135,4 @@ impl Description {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -44,7 +44,7 @@ pub(crate) fn description(kind: &str, segment: u16, buses: BusRange) -> Descript
     }
 }
 
-fn ecam(fabric: &Fabric, segment: u16, buses: BusRange) -> Bridge {
+pub(crate) fn ecam(fabric: &Fabric, segment: u16, buses: BusRange) -> Bridge {
     let registers = SimEcam::new(fabric, buses.first(), buses.count());
     let description = description("pci-host-ecam-generic", segment, buses);
     Bridge::probe(description, Box::new(registers)).unwrap()

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::bar::BarKind;
 use crate::config::{Access, ConfigOffset, Width};
@@ -217,6 +218,11 @@ impl SimFunction {
         self.get(0x0e, Width::Byte) & 0x7f == 1
     }
 
+    /// Register, kind and size of each BAR.
+    pub fn bars(&self) -> &[(u16, BarKind, u64)] {
+        &self.special.bars
+    }
+
     /// How often it was reset, by whichever way.
     pub fn resets(&self) -> u32 {
         self.resets
@@ -274,6 +280,14 @@ impl SimFunction {
         }
         self.bytes = self.at_reset.clone();
         self.memory.clear();
+    }
+}
+
+impl fmt::Debug for SimFunction {
+    /// Its ids and BARs: 4 KiB of bytes would say less.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (vendor, device) = (self.get(0, Width::Word), self.get(2, Width::Word));
+        write!(f, "{vendor:04x}:{device:04x} {:x?}", self.special.bars)
     }
 }
 
