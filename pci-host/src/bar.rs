@@ -55,6 +55,15 @@ impl Bar {
     pub fn last_address(self) -> Option<u64> {
         self.address?.checked_add(self.size.checked_sub(1)?)
     }
+
+    /// The BAR `index` places further on, where several of the same size follow each other.
+    pub fn nth(self, index: u16) -> Self {
+        let distance = self.size.checked_mul(index.into());
+        let address = self
+            .address
+            .and_then(|address| address.checked_add(distance?));
+        Self { address, ..self }
+    }
 }
 
 impl BarKind {

@@ -16,13 +16,20 @@ pub mod bridge;
 pub mod capability;
 mod class;
 pub mod config;
+pub mod device;
+pub mod enumerate;
 pub mod header;
+pub mod intx;
 mod neighbours;
 mod sbdf;
 #[cfg(any(test, feature = "simulated"))]
 pub mod simulated;
 pub mod sizing;
+mod time;
 
 pub use class::Class;
 pub use config::{Access, ConfigAccess, ConfigOffset, Width};
+pub use device::Device;
+pub use intx::Pin;
 pub use sbdf::{HostSbdf, ParseSbdfError, RequesterId, Sbdf};
+pub use time::Time;

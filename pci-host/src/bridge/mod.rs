@@ -135,4 +135,4 @@ impl Description {
 }
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;

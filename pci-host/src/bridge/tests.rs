@@ -1,54 +1,15 @@
 use alloc::boxed::Box;
 use alloc::string::ToString;
-use alloc::vec;
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
-use xen_types::{Hpa, HpaRange};
 
 use super::*;
 use crate::config::{Access, ConfigOffset, Function};
 use crate::header;
+use crate::simulated::machines::{description, ecam};
 use crate::simulated::{Fabric, SimEcam, SimFunction, Slot, samples};
 use crate::{HostSbdf, RequesterId};
-
-pub(crate) fn description(kind: &str, segment: u16, buses: BusRange) -> Description {
-    let range = |start, size| HpaRange::new(Hpa::new(start), size).unwrap();
-    Description {
-        name: "/pcie@40000000".into(),
-        compatible: vec![kind.into()],
-        registers: vec![range(0x40_1000_0000, 0x1000_0000)],
-        segment,
-        buses,
-        windows: vec![
-            Window {
-                space: Space::Io,
-                bus_address: 0,
-                host: range(0x3eff_0000, 0x1_0000),
-            },
-            Window {
-                space: Space::Memory {
-                    prefetchable: false,
-                },
-                bus_address: 0x1000_0000,
-                host: range(0x1000_0000, 0x2eff_0000),
-            },
-            Window {
-                space: Space::Memory {
-                    prefetchable: false,
-                },
-                bus_address: 0x80_0000_0000,
-                host: range(0x80_0000_0000, 0x80_0000_0000),
-            },
-        ],
-    }
-}
-
-pub(crate) fn ecam(fabric: &Fabric, segment: u16, buses: BusRange) -> Bridge {
-    let registers = SimEcam::new(fabric, buses.first(), buses.count());
-    let description = description("pci-host-ecam-generic", segment, buses);
-    Bridge::probe(description, Box::new(registers)).unwrap()
-}
 
 fn sbdf(text: &str) -> HostSbdf {
     text.parse().unwrap()

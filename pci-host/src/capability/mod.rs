@@ -4,10 +4,28 @@
 //! A list is read with no trust in it: each entry is where one may be, none is visited twice, and
 //! where the list goes wrong it ends.
 
+pub mod express;
 mod list;
+mod msi;
+pub mod power;
+mod routing;
+mod sr_iov;
 
+pub use express::{Express, PortType};
 pub use list::{Entry, List, ListFault, capabilities, extended_capabilities};
+pub use msi::{BarPlace, Msi, MsiX, MsiXFault};
+pub use power::{AdvancedFeatures, PowerManagement};
+pub use routing::{Acs, AcsFlags, Ari};
+pub use sr_iov::{Placement, SrIov};
+
+use crate::config::{ConfigOffset, Register, Value};
+
 pub(crate) use list::{walk, walk_extended};
+
+/// A register `bytes` behind the start of a capability.
+fn at<T: Value>(start: ConfigOffset, bytes: u16) -> Option<Register<T>> {
+    Register::new(start.checked_add(bytes)?)
+}
 
 macro_rules! ids {
     ($(#[$meta:meta])* $name:ident($number:ty): $($(#[$doc:meta])* $id:ident = $value:literal, $text:literal;)*) => {

@@ -2,17 +2,18 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use spin::{Mutex, MutexGuard};
 
 use super::function::{SimFunction, access};
 use super::msi::Message;
-use crate::RequesterId;
 use crate::bar::BarKind;
 use crate::config::{Access, Width};
+use crate::{RequesterId, Time};
 
 /// A function in its place, and what is behind it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Slot {
     devfn: u8,
     function: SimFunction,
@@ -442,5 +443,15 @@ impl Fabric {
         let bits = |function: &mut SimFunction| function.get(command.offset().get(), Width::Word);
         self.with(function, bits)
             .is_some_and(|command| command & 2 != 0)
+    }
+}
+
+impl Time for Fabric {
+    fn now(&self) -> Duration {
+        Duration::from_micros(Fabric::now(self))
+    }
+
+    fn wait(&self, duration: Duration) {
+        self.advance(duration.as_micros() as u64);
     }
 }

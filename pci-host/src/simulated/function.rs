@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 
 use crate::bar::BarKind;
 use crate::config::{Access, ConfigOffset, Width};
@@ -226,6 +227,11 @@ impl SimFunction {
     /// How often it was reset, by whichever way.
     pub fn resets(&self) -> u32 {
         self.resets
+    }
+
+    /// It is away for as long as that, as after a reset that somebody else began.
+    pub fn begin_reset(&mut self, duration: Duration) {
+        self.busy_until += duration.as_micros() as u64;
     }
 
     /// From now on it lies so.

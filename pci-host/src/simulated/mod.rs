@@ -9,6 +9,7 @@
 mod ecam;
 mod fabric;
 mod function;
+pub mod machines;
 mod msi;
 mod rcar;
 pub mod samples;

@@ -35,8 +35,18 @@ pub fn e1000e() -> SimFunction {
         .with_advanced_errors()
 }
 
-/// Intel 82576 Ethernet, one of its two ports: function level reset and seven virtual functions.
+/// Intel 82576 Ethernet with one port: function level reset and seven virtual functions.
 pub fn igb() -> SimFunction {
+    igb_port(0)
+}
+
+/// Intel 82576 Ethernet with both ports.
+pub fn igb_pair() -> [SimFunction; 2] {
+    [igb_port(1).multifunction(), igb_port(0).multifunction()]
+}
+
+/// One port; `next` is the next one's function number, 0 for none.
+fn igb_port(next: u8) -> SimFunction {
     SimFunction::endpoint(0x8086, 0x10c9, 0x02_00_00)
         .with_bar(0, MEMORY32, 128 * KIB)
         .with_bar(1, MEMORY32, 4 * MIB)
@@ -49,7 +59,7 @@ pub fn igb() -> SimFunction {
         .with_express(PortType::Endpoint, true)
         .with_reset_time(50_000)
         .with_advanced_errors()
-        .with_ari(0)
+        .with_ari(next)
         .with_sr_iov(
             7,
             (0x180, 2),

@@ -4,9 +4,9 @@ use alloc::vec::Vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::bridge::tests::ecam;
 use crate::bridge::{Bridge, BusRange};
 use crate::header::Layout;
+use crate::simulated::machines::ecam;
 use crate::simulated::{Fabric, Lie, SimFunction, Slot, samples};
 use crate::{HostSbdf, RequesterId, Width};
 

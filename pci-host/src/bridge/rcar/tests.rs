@@ -2,9 +2,10 @@ use alloc::boxed::Box;
 use std::thread;
 
 use super::*;
-use crate::bridge::{Bridge, tests::description};
+use crate::bridge::Bridge;
 use crate::config::{Function, Register};
 use crate::header::{self, Command, Status};
+use crate::simulated::machines::description;
 use crate::simulated::{Fabric, SimRCar, Slot, samples};
 use crate::{HostSbdf, RequesterId};
 
