@@ -2,6 +2,8 @@
 
 use core::fmt;
 
+use crate::config::{ConfigAccess, Function, Register};
+
 /// What space a base address register asks for.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum BarKind {
@@ -54,6 +56,21 @@ impl Bar {
     /// The last address that it has on the bus; `None` where it has no address.
     pub fn last_address(self) -> Option<u64> {
         self.address?.checked_add(self.size.checked_sub(1)?)
+    }
+
+    /// Writes the address to the register, or both; 0 for none. A ROM stays disabled. The function
+    /// must not decode meanwhile.
+    pub fn write<C: ConfigAccess + ?Sized>(
+        self,
+        function: Function<'_, C>,
+        low: Register<u32>,
+        high: Option<Register<u32>>,
+    ) {
+        let address = self.address.unwrap_or(0);
+        function.write(low, address as u32 | self.kind.flags());
+        if let Some(high) = high {
+            function.write(high, (address >> 32) as u32);
+        }
     }
 
     /// The BAR `index` places further on, where several of the same size follow each other.

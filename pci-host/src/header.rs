@@ -72,6 +72,13 @@ pub const BRIDGE_ROM: Register<u32> = Register::at(0x38);
 /// Bridge control, type 1.
 pub const BRIDGE_CONTROL: Register<BridgeControl> = Register::at(0x3e);
 
+/// Base address register `number` of a header; `None` beyond the last.
+pub fn bar(layout: Layout, number: usize) -> Option<Register<u32>> {
+    let number = u16::try_from(number).ok()?;
+    let inside = usize::from(number) < layout.bars();
+    inside.then(|| Register::at(BAR0 + 4 * number))
+}
+
 /// What [`VENDOR_ID`] reads as where there is no function.
 pub const NO_VENDOR: u16 = 0xffff;
 /// What it reads as while a function behind a root port that lets software see it is not ready yet

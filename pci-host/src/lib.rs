@@ -21,6 +21,7 @@ pub mod enumerate;
 pub mod header;
 pub mod intx;
 mod neighbours;
+pub mod resources;
 mod sbdf;
 #[cfg(any(test, feature = "simulated"))]
 pub mod simulated;

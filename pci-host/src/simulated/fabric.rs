@@ -68,6 +68,12 @@ impl Slot {
         }
     }
 
+    /// The same as another device.
+    pub fn at_device(mut self, device: u8) -> Self {
+        self.devfn = device << 3 | self.devfn & 7;
+        self
+    }
+
     /// With these behind the bridge.
     pub fn with(mut self, behind: impl IntoIterator<Item = Slot>) -> Self {
         self.behind.extend(behind);
