@@ -18,6 +18,7 @@ mod class;
 pub mod config;
 pub mod device;
 pub mod enumerate;
+pub mod group;
 pub mod header;
 pub mod intx;
 mod neighbours;

@@ -135,6 +135,11 @@ pub fn downstream_port() -> SimFunction {
     port(PortType::SwitchDownstream).with_acs(FULL_ACS)
 }
 
+/// A switch's downstream port that leaves ACS out.
+pub fn switch_port_without_acs() -> SimFunction {
+    port(PortType::SwitchDownstream)
+}
+
 /// A bridge from PCI Express to conventional PCI, without a 64-bit window.
 pub fn legacy_bridge() -> SimFunction {
     SimFunction::bridge(0x10b5, 0x8112)
