@@ -22,6 +22,7 @@ pub mod group;
 pub mod header;
 pub mod intx;
 mod neighbours;
+pub mod reset;
 pub mod resources;
 mod sbdf;
 #[cfg(any(test, feature = "simulated"))]

@@ -41,6 +41,12 @@ impl PowerManagement {
         at(self.offset, 4)
     }
 
+    /// The function's power state, 0 to 3.
+    pub fn state<C: ConfigAccess + ?Sized>(self, function: Function<'_, C>) -> u16 {
+        let control = self.control();
+        control.map_or(0, |control| function.read(control) & STATE)
+    }
+
     /// Brings the function to a power state, with PME off.
     pub fn set_state<C: ConfigAccess + ?Sized>(self, function: Function<'_, C>, state: u16) {
         if let Some(control) = self.control() {
