@@ -22,6 +22,7 @@ pub mod group;
 pub mod header;
 pub mod intx;
 mod neighbours;
+pub mod registry;
 pub mod reset;
 pub mod resources;
 mod sbdf;

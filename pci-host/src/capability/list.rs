@@ -66,7 +66,9 @@ pub fn extended_capabilities<C: ConfigAccess + ?Sized>(
 pub(crate) fn walk(read: &mut dyn FnMut(ConfigOffset) -> u32) -> List<CapabilityId, MOST> {
     let mut list = List::new();
     let mut dword = |offset| ConfigOffset::new(offset).map_or(u32::MAX, &mut *read);
-    if dword(0) == u32::MAX || dword(4) & HAS_LIST == 0 {
+    // An absent function. The ids of a virtual one read as ones, too (9.3.4.1.1).
+    let status = dword(4);
+    if status == u32::MAX || status & HAS_LIST == 0 {
         return list;
     }
     // The two low bits are reserved and must be masked (7.5.1.1.11).
