@@ -75,6 +75,16 @@ pub enum RegistryError<D: fmt::Display> {
         /// Who has it.
         owner: Owner<D>,
     },
+    /// A guest has something of its group.
+    #[error("{sbdf} stays: {other} is in its group and belongs to {owner}")]
+    GroupInUse {
+        /// The function.
+        sbdf: HostSbdf,
+        /// The other function.
+        other: HostSbdf,
+        /// Who has that.
+        owner: Owner<D>,
+    },
     /// Resetting it would reset what somebody has.
     #[error("{sbdf} can be reset only with {other}, which belongs to {owner}")]
     ResetShared {

@@ -63,7 +63,8 @@ impl<D: DomainName> Registry<D> {
         self.entries.get(place).ok_or(RegistryError::Unknown(sbdf))
     }
 
-    /// Adds functions that were plugged in or enabled, or none of them. The hardware domain has them.
+    /// Adds functions that were plugged in or enabled, or none of them. The hardware domain has them;
+    /// one whose group a guest has is in quarantine.
     pub fn add(
         &mut self,
         devices: Vec<Device>,
@@ -76,8 +77,14 @@ impl<D: DomainName> Registry<D> {
             return Err(RegistryError::Known(known.sbdf));
         }
         let mut entries = core::mem::take(&mut self.entries);
+        let new: Vec<HostSbdf> = devices.iter().map(|device| device.sbdf).collect();
         entries.extend(devices.into_iter().map(fresh));
         self.rebuild(entries, stream);
+        for sbdf in new {
+            if self.guest_in_group(sbdf)?.is_some() {
+                self.take(sbdf)?;
+            }
+        }
         Ok(())
     }
 
@@ -124,8 +131,13 @@ impl<D: DomainName> Registry<D> {
         Ok(())
     }
 
-    /// Gives a function back to the hardware domain: from quarantine, and not as a guest has left it.
+    /// Gives a function back to the hardware domain: from quarantine, not as a guest has left it, and
+    /// not while a guest has something of its group.
     pub fn give_back(&mut self, sbdf: HostSbdf) -> Result<(), RegistryError<D>> {
+        if let Some(other) = self.guest_in_group(sbdf)? {
+            let (other, owner) = (other.sbdf(), other.owner);
+            return Err(RegistryError::GroupInUse { sbdf, other, owner });
+        }
         let entry = self.entry(sbdf)?;
         match entry.owner {
             Owner::Quarantine(Condition::Untouched | Condition::Clean) | Owner::HardwareDomain => {

@@ -65,6 +65,20 @@ impl<D: DomainName> Registry<D> {
         self.iter().find(shares).map(Entry::sbdf)
     }
 
+    /// A function of the same group, or this one, that a guest has. Bridges count for nothing.
+    pub(super) fn guest_in_group(
+        &self,
+        sbdf: HostSbdf,
+    ) -> Result<Option<&Entry<D>>, RegistryError<D>> {
+        let entry = self.get(sbdf)?;
+        if entry.device.is_bridge() {
+            return Ok(None);
+        }
+        let group = self.iter().filter(|other| other.group == entry.group);
+        let mut guests = group.filter(|other| matches!(other.owner, Owner::Domain(_)));
+        Ok(guests.next())
+    }
+
     fn group_refusal(&self, entry: &Entry<D>, domain: D) -> Option<Refusal<D>> {
         let group = self.iter().filter(|other| other.group == entry.group);
         let mut others = group.filter(|other| !other.device.is_bridge());
