@@ -14,6 +14,7 @@ mod cells;
 mod check;
 mod claims;
 mod error;
+mod extended;
 mod fate;
 mod index;
 mod interrupts;
@@ -61,7 +62,8 @@ pub fn build(
     let owned = Owned::collect(&index, &fates, &reserved, plan)?;
     let resources = claim(&index, &mut fates, &owned, &reserved, plan);
     check::no_collision(&resources, plan)?;
-    let made = Made::new(&index, &fates, host, plan)?;
+    let regions = extended::regions(&index, &owned, plan);
+    let made = Made::new(&index, &fates, host, plan, regions)?;
     let memory = reserved_ram(&resources, &owned);
     let blob = write(&index, &fates, &made, &memory)?;
     Ok((blob, resources))

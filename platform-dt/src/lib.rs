@@ -35,6 +35,8 @@ mod interrupt;
 mod nearest;
 mod node;
 mod property;
+mod requester_map;
+mod smmu;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -50,4 +52,6 @@ pub use host_tree::HostTree;
 pub use nearest::distance;
 pub use node::{Node, Status};
 pub use property::Property;
+pub use requester_map::{MappedId, RequesterMap};
+pub use smmu::{IommuReference, SmmuV3};
 pub use text::Text;

@@ -1,54 +1,32 @@
-//! IOMMU drivers behind one trait: SMMUv1 and v2, SMMUv3, IPMMU-VMSA.
+//! IOMMU drivers behind one trait: SMMUv1 and v2, SMMUv3, IPMMU-VMSA. So far SMMUv3 ([`v3`]).
 //!
-//! So far the room holds the id by which an IOMMU knows a device; the drivers follow.
+//! An IOMMU tells devices apart by [`StreamId`]. Each stream either reaches what the stage 2 of one
+//! domain maps ([`Stage2`], the tables that the CPUs use) or nothing ([`Iommu`]). What was unmapped
+//! is free only once neither CPUs nor IOMMUs can reach it ([`Unmapped`]).
+//!
+//! Hardware lies behind small traits ([`Registers`], [`DmaMemory`], [`Clock`]), so that drivers run
+//! on the host against IOMMUs in software (`simulated`).
 
 #![no_std]
 
-use core::fmt;
+#[cfg(any(test, feature = "simulated"))]
+extern crate std;
 
-/// What an IOMMU tells devices apart by (SMMUv3, IHI 0070, 3.2). How many bits of it count is up to
-/// the IOMMU; a device tree gives 32.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(u32);
+mod error;
+mod fault;
+mod hardware;
+mod iommu;
+mod retire;
+#[cfg(any(test, feature = "simulated"))]
+pub mod simulated;
+mod stage2;
+mod stream;
+pub mod v3;
 
-impl StreamId {
-    /// The stream with this number.
-    pub const fn new(number: u32) -> Self {
-        Self(number)
-    }
-
-    /// The number.
-    pub const fn get(self) -> u32 {
-        self.0
-    }
-
-    /// Whether an IOMMU with stream ids of `bits` bits can tell it from others.
-    pub const fn fits(self, bits: u32) -> bool {
-        bits >= u32::BITS || self.0 >> bits == 0
-    }
-}
-
-impl fmt::Display for StreamId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stream {:#x}", self.0)
-    }
-}
-
-impl fmt::Debug for StreamId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stream_id_fits_what_can_hold_it() {
-        assert!(StreamId::new(0xffff).fits(16));
-        assert!(!StreamId::new(0x1_0000).fits(16));
-        assert!(StreamId::new(u32::MAX).fits(32));
-        assert!(StreamId::new(0).fits(0));
-    }
-}
+pub use error::IommuError;
+pub use fault::{Access, Fault, FaultLog, Reason};
+pub use hardware::{Clock, DmaMemory, Hardware, Registers};
+pub use iommu::{Invalidation, Iommu, Service};
+pub use retire::{Invalidated, Translators, Unmapped};
+pub use stage2::{Stage2, Stage2Refused, Vmid, Walk};
+pub use stream::StreamId;

@@ -20,6 +20,8 @@ pub struct Artifacts {
     pub u_boot: Option<PathBuf>,
     /// The guest that makes calls and accesses that no sane guest makes: `XEN_RS_FUZZ_GUEST`.
     pub fuzz_guest: Option<PathBuf>,
+    /// The folder of programs for Dom0: `XEN_RS_PROGRAMS`.
+    pub programs: Option<PathBuf>,
     /// Where logs go: `XEN_RS_LOG_DIR`.
     pub logs: PathBuf,
 }
@@ -37,6 +39,7 @@ impl Artifacts {
             device_trees: file("XEN_RS_DTB_DIR"),
             u_boot: file("XEN_RS_UBOOT"),
             fuzz_guest: file("XEN_RS_FUZZ_GUEST"),
+            programs: file("XEN_RS_PROGRAMS"),
             logs: file("XEN_RS_LOG_DIR").unwrap_or_else(|| env::temp_dir().join("xen-rs-logs")),
         })
     }

@@ -11,12 +11,14 @@ use log::{error, info, warn};
 use platform_dt::{BootInfo, ConsoleChoice, Dtb, Host, HostTree, ModuleKind, TreeError};
 use spin::Once;
 use xen_core::cmdline::{CmdlineError, Options};
+use xen_core::sched::AddError;
 use xen_types::Hpa;
 
 use crate::arch::features::Features;
 use crate::arch::percpu::{self, CpuId, PerCpu};
 use crate::arch::{firmware, time};
 use crate::domain::dom0::{self, Ingredients};
+use crate::domain::{hypercall, schedule, traps};
 use crate::gic::GicError;
 use crate::memory::space::{self, MapError};
 use crate::memory::stack::{self, StackError};
@@ -41,6 +43,8 @@ enum BootError {
     Gic(#[from] GicError),
     #[error("stack of cpu0: {0}")]
     Stack(#[from] StackError),
+    #[error("{0}")]
+    Scheduler(#[from] AddError),
     #[error("this CPU has no 4 KiB pages (ID_AA64MMFR0_EL1.TGran4)")]
     NoSmallPages,
 }
@@ -93,6 +97,7 @@ fn first_half(tree: Hpa) -> Result<Infallible, BootError> {
     let info = BootInfo::read(&tree, &own)?;
     let options = Options::parse(info.command_line).map_err(BootError::CommandLine)?;
     apply(&options, &tree);
+    hypercall::set_command_line(info.command_line);
     report_modules(&info);
     memory::init(&info, &own.map(|(_, range)| range))?;
     let stack = stack::allocate(CpuId(0))?;
@@ -111,6 +116,7 @@ fn apply(options: &Options<'_>, tree: &Dtb<'_>) {
         console::open(Some(tree), ConsoleChoice::Named(dtuart));
     }
     console::set_threshold(options.loglvl);
+    console::set_guest_threshold(options.guest_loglvl);
     if options.noreboot {
         report::halt_after_report();
     }
@@ -153,13 +159,16 @@ fn second_half() -> Result<Infallible, BootError> {
     }
     check_processor(&host)?;
     time::enable_event_stream();
-    gic::init(&host.gic, host.timer.hyp)?;
-    let up = smp::start_all(&host.cpus, host.timer.hyp);
+    firmware::note_workarounds();
+    traps::init();
+    gic::init(&host.gic, &host.timer)?;
+    let up = smp::start_all(&host.cpus);
+    schedule::init(&up, found.options.sched)?;
     selftest::interrupts_of(&up);
     selftest::perform(found.options.selftest);
     announce_ready(up.len(), host.cpus.len());
     start_dom0(found, &tree, &host, &up);
-    smp::idle()
+    schedule::run_cpu()
 }
 
 fn start_dom0(found: &Found, tree: &HostTree, host: &Host, cpus: &[&'static PerCpu]) {

@@ -11,12 +11,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use log::{info, warn};
 use platform_dt::{Cpu, EnableMethod};
 use smccc::psci::error::Error as PsciError;
-use spin::Once;
-use xen_types::{Hpa, Interrupt};
+use xen_types::Hpa;
 
 use crate::arch::percpu::{self, CpuId, PerCpu, Start};
-use crate::arch::{barrier, cache, firmware, interrupts, time};
-use crate::domain::run;
+use crate::arch::{barrier, cache, firmware, time};
+use crate::domain::{schedule, traps};
 use crate::gic;
 use crate::memory::space;
 use crate::memory::stack::{self, StackError};
@@ -47,8 +46,6 @@ pub static BOOT_RECORDS: [BootRecord; MAX_CPUS] = [const {
     }
 }; MAX_CPUS];
 
-static TIMER: Once<Interrupt> = Once::new();
-
 /// Why a CPU is left out.
 #[derive(Debug, thiserror::Error)]
 enum StartError {
@@ -73,8 +70,7 @@ unsafe extern "C" {
 }
 
 /// Starts every CPU of the tree but this one. Returns those that run, this one first.
-pub fn start_all(cpus: &[Cpu], timer: Interrupt) -> Vec<&'static PerCpu> {
-    TIMER.call_once(|| timer);
+pub fn start_all(cpus: &[Cpu]) -> Vec<&'static PerCpu> {
     let this = percpu::this();
     announce(this, this);
     let mut up = Vec::from([this]);
@@ -165,9 +161,9 @@ fn wait_for_arrival(data: &PerCpu) -> Result<(), StartError> {
 pub extern "C" fn secondary(cpu: &'static PerCpu) -> ! {
     percpu::install(cpu);
     time::enable_event_stream();
-    let ready = TIMER
-        .get()
-        .is_some_and(|timer| gic::init_cpu(*timer).is_ok());
+    firmware::note_workarounds();
+    traps::init();
+    let ready = gic::init_cpu().is_ok();
     let outcome = if ready { Start::Up } else { Start::Failed };
     let in_time = cpu.start.arrive(outcome);
     barrier::dsb_ish();
@@ -175,18 +171,5 @@ pub extern "C" fn secondary(cpu: &'static PerCpu) -> ! {
     if !ready || !in_time {
         crate::report::halt();
     }
-    idle()
-}
-
-/// Waits for interrupts, and for a vCPU to run.
-pub fn idle() -> ! {
-    interrupts::enable();
-    loop {
-        if let Some((domain, vcpu)) = percpu::this().vcpu.get()
-            && let Some((entry, argument)) = vcpu.start.lock().take()
-        {
-            run::run(domain, vcpu, entry, argument);
-        }
-        barrier::wfi();
-    }
+    schedule::run_cpu()
 }

@@ -60,6 +60,20 @@ pub const XEN: Package = Package {
     dependency: None,
 };
 
+/// The C library that static programs for Dom0 are linked with.
+pub const MUSL: Package = Package {
+    suite: "bookworm",
+    name: "musl-dev",
+    dependency: None,
+};
+
+/// The unwinder that Rust's standard library asks for.
+pub const LIBUNWIND: Package = Package {
+    suite: "bookworm",
+    name: "libunwind-14-dev",
+    dependency: None,
+};
+
 /// The folder into which the package is unpacked; fetched first if it is not in the cache.
 pub fn unpacked(context: &Context, package: &Package) -> Result<PathBuf> {
     let folder = context.cache.join("debian").join(package.suite);

@@ -16,6 +16,7 @@ mod demo;
 mod doc;
 pub mod image;
 mod process;
+mod programs;
 pub mod qemu;
 mod run;
 mod setup;

@@ -37,6 +37,8 @@ pub(super) struct Made<'t, 'a> {
     gic: Id,
     host: &'t Host,
     plan: &'t Dom0Plan<'t>,
+    /// The extended regions.
+    regions: Vec<GpaRange>,
     /// The phandle of Dom0's interrupt controller.
     gic_phandle: u32,
 }
@@ -47,6 +49,7 @@ impl<'t, 'a> Made<'t, 'a> {
         fates: &Fates,
         host: &'t Host,
         plan: &'t Dom0Plan<'t>,
+        regions: Vec<GpaRange>,
     ) -> Result<Self, Dom0Error> {
         let unused = || index.max_phandle().checked_add(1);
         let phandle = index.node(fates.gic).phandle().or_else(unused);
@@ -55,6 +58,7 @@ impl<'t, 'a> Made<'t, 'a> {
             gic: fates.gic,
             host,
             plan,
+            regions,
             gic_phandle: phandle
                 .filter(|&phandle| phandle != NO_PHANDLE)
                 .ok_or(Dom0Error::NoPhandle)?,
@@ -235,7 +239,7 @@ impl<'t, 'a> Made<'t, 'a> {
         set(&mut node, "compatible", kinds);
         let mut reg = Cells::new("/hypervisor", "reg");
         reg.range(hypervisor.grant_window, bus)?;
-        for &region in hypervisor.extended_regions {
+        for &region in &self.regions {
             reg.range(region, bus)?;
         }
         node.add_property(reg.finish());

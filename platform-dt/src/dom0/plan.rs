@@ -34,6 +34,8 @@ pub struct HypervisorNode<'a> {
     /// Addresses where nothing is mapped, for foreign and granted pages: ascending, apart from each
     /// other and from all else. Linux 6.12 cannot do with unusable ones, but can without any.
     pub extended_regions: &'a [GpaRange],
+    /// Where such regions are looked for if none are named: all addresses that Dom0 can have.
+    pub extended_space: Option<GpaRange>,
     /// The interrupt that says that an event is pending.
     pub event_ppi: Ppi,
 }

@@ -110,6 +110,7 @@ pub(super) fn build_blob(
         hypervisor: HypervisorNode {
             grant_window: gpa(memory[0].start().get() + 0x800_0000, 0x4_0000),
             extended_regions: regions,
+            extended_space: None,
             event_ppi: Ppi::new(15).unwrap(),
         },
         gic: match &host.gic {

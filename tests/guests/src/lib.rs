@@ -24,7 +24,7 @@ pub mod random;
 mod sysreg;
 pub mod time;
 
-/// Makes `$main`, a `fn(&Machine)`, what the guest runs. The machine is switched off when it returns.
+/// Makes `$main`, a `fn(&'static Machine)`, what the guest runs. The machine is switched off when it returns.
 #[macro_export]
 macro_rules! entry {
     ($main:path) => {
@@ -51,12 +51,13 @@ macro_rules! entry {
 ///
 /// # Safety
 /// As [`machine::Machine::from_tree`].
-pub unsafe fn start(tree: *const u8, main: fn(&machine::Machine)) -> ! {
+pub unsafe fn start(tree: *const u8, main: fn(&'static machine::Machine)) -> ! {
     mmu::enable();
     exception::install();
     // SAFETY: as the caller says.
     let machine = unsafe { machine::Machine::from_tree(tree) };
     gic::set_up(&machine.gic);
-    main(&machine);
+    // SAFETY: this function does not return, so that its variables live as long as the guest.
+    main(unsafe { &*core::ptr::from_ref(&machine) });
     power::off()
 }

@@ -2,7 +2,7 @@
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use xen_abi::hypercall::Hypercall;
 use xen_abi::sched::{SchedOp, Shutdown, ShutdownReason};
@@ -22,8 +22,12 @@ unsafe impl Sync for Stack {}
 
 static STACK: Stack = Stack(UnsafeCell::new([0; 0x4000]));
 
-/// What the second CPU runs.
+/// What a CPU runs.
+pub type Main = fn(&'static Machine);
+
+/// What the second CPU runs, a [`Main`], and the machine for it.
 static SECOND: AtomicUsize = AtomicUsize::new(0);
+static MACHINE: AtomicPtr<Machine> = AtomicPtr::new(core::ptr::null_mut());
 
 unsafe extern "C" {
     fn second_cpu();
@@ -35,9 +39,6 @@ pub fn this_cpu() -> u32 {
     read_sysreg!("mpidr_el1") as u32 & 1
 }
 
-/// What the second CPU does when it is entered without [`start_second_cpu`]: nothing.
-fn nothing() {}
-
 /// Where the second CPU has to be entered, and with what in x0.
 pub fn second_cpu_entry() -> (u64, u64) {
     let top = STACK.0.get() as u64 + size_of::<Stack>() as u64;
@@ -45,22 +46,28 @@ pub fn second_cpu_entry() -> (u64, u64) {
 }
 
 /// Starts the second CPU at `main`; returns what PSCI says, zero for success.
-pub fn start_second_cpu(main: fn()) -> u64 {
+pub fn start_second_cpu(machine: &'static Machine, main: Main) -> u64 {
+    MACHINE.store(core::ptr::from_ref(machine).cast_mut(), Ordering::Relaxed);
     SECOND.store(main as usize, Ordering::Relaxed);
     let (entry, stack) = second_cpu_entry();
     firmware::call(firmware::CPU_ON.into(), [1, entry, stack])
 }
 
-/// What entry.S enters on the second CPU. It is switched off when its function returns.
+/// What entry.S enters on the second CPU. It is switched off when its function returns, or at once if
+/// [`start_second_cpu`] gave it none.
 pub extern "C" fn second_cpu_main() -> ! {
     mmu::enable();
     exception::install();
-    let main = match SECOND.load(Ordering::Relaxed) {
-        0 => nothing,
-        // SAFETY: only `start_second_cpu` writes it, and it writes a function of this type.
-        main => unsafe { core::mem::transmute::<usize, fn()>(main) },
-    };
-    main();
+    let main = SECOND.load(Ordering::Relaxed);
+    if main != 0 {
+        // SAFETY: only `start_second_cpu` writes the two: a function of this type, and a machine that
+        // lives as long as the guest and that nobody changes.
+        let (main, machine) = unsafe {
+            let main = core::mem::transmute::<usize, Main>(main);
+            (main, &*MACHINE.load(Ordering::Relaxed))
+        };
+        main(machine);
+    }
     loop {
         firmware::call(firmware::CPU_OFF.into(), [0; 3]);
     }

@@ -1,24 +1,37 @@
 //! Dom0: Debian's kernels, unmodified, to a shell on the hypervisor's console.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use anyhow::{Result, ensure};
 use tests::case::Case;
 use tests::ramdisk;
-use xtask::qemu::{Machine, Memory, Session};
+use xtask::qemu::{GicVersion, Machine, Memory, Session};
 
 use super::{Test, needed};
 
 /// Which kernel.
 #[derive(Clone, Copy)]
-enum Kernel {
+pub enum Kernel {
     V6_1,
     V6_12,
 }
 
 impl Kernel {
-    const fn release(self) -> &'static str {
+    /// Its release.
+    pub const fn release(self) -> &'static str {
         match self {
             Self::V6_1 => "6.1",
             Self::V6_12 => "6.12",
+        }
+    }
+
+    /// Its `Image`.
+    pub fn image(self, case: &Case) -> Result<PathBuf> {
+        let artifacts = &case.artifacts;
+        match self {
+            Self::V6_1 => needed(&artifacts.kernel, "no kernel (XEN_RS_KERNEL)"),
+            Self::V6_12 => needed(&artifacts.newer_kernel, "no kernel (XEN_RS_KERNEL_6_12)"),
         }
     }
 }
@@ -26,12 +39,40 @@ impl Kernel {
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for kernel in [Kernel::V6_1, Kernel::V6_12] {
-        for cpus in [1, 2, 4] {
-            let name = format!("dom0::linux-{}-gicv3-{cpus}vcpu", kernel.release());
+        for gic in [GicVersion::V2, GicVersion::V3] {
+            for cpus in [1, 2, 4] {
+                let name = format!("dom0::linux-{}-gicv{gic}-{cpus}vcpu", kernel.release());
+                tests.push(Test::new(name, move |case| {
+                    let machine = Machine {
+                        gic,
+                        ..machine(case, cpus)
+                    };
+                    shell(case, kernel, machine, cpus)
+                }));
+            }
+        }
+    }
+    for gic in [GicVersion::V2, GicVersion::V3] {
+        for cpus in [1, 2] {
+            let name = format!("dom0::4vcpu-on-{cpus}cpu-gicv{gic}");
             tests.push(Test::new(name, move |case| {
-                shell(case, kernel, machine(case, cpus))
+                let machine = Machine {
+                    gic,
+                    append: Some("dom0_mem=1G dom0_max_vcpus=4".into()),
+                    ..machine(case, cpus)
+                };
+                shell(case, Kernel::V6_1, machine, 4)
             }));
         }
+        let name = format!("dom0::null-scheduler-gicv{gic}");
+        tests.push(Test::new(name, move |case| {
+            let machine = Machine {
+                gic,
+                append: Some("dom0_mem=1G sched=null".into()),
+                ..machine(case, 2)
+            };
+            shell(case, Kernel::V6_1, machine, 2)
+        }));
     }
     for model in ["cortex-a53", "cortex-a57", "neoverse-n1", "max"] {
         let name = format!("dom0::{model}");
@@ -41,14 +82,50 @@ pub fn tests() -> Vec<Test> {
                 cpu,
                 ..machine(case, 2)
             };
-            shell(case, Kernel::V6_1, machine)
+            shell(case, Kernel::V6_1, machine, 2)
         }));
     }
+    tests.push(Test::new("dom0::gzip-kernel", |case| {
+        let image = Kernel::V6_1.image(case)?;
+        let packed = Command::new("gzip")
+            .args(["-1", "-c"])
+            .arg(&image)
+            .output()?;
+        ensure!(packed.status.success(), "gzip fails");
+        let image = case.write("Image.gz", &packed.stdout)?;
+        let busybox = needed(&case.artifacts.busybox, "no shell (XEN_RS_BUSYBOX)")?;
+        let ramdisk = ramdisk::with_shell(&busybox, "echo DOM0: unpacked")?;
+        let mut session = boot_with(case, &image, &ramdisk, machine(case, 1))?;
+        session.expect("^DOM0: unpacked")?;
+        session.expect_prompt("# ")?;
+        type_line(&mut session, "poweroff -f")?;
+        session.expect("info: dom0: power off$")?;
+        session.wait_end()
+    }));
     tests.push(Test::new("dom0::reboot", |case| {
         let mut session = boot(case, Kernel::V6_1, machine(case, 1))?;
         type_line(&mut session, "reboot -f")?;
         session.expect("info: dom0: reset$")?;
         session.wait_end()
+    }));
+    tests.push(Test::new("dom0::halt", |case| {
+        let mut session = boot(case, Kernel::V6_1, machine(case, 2))?;
+        type_line(&mut session, "halt -f")?;
+        session.expect("reboot: System halted")?;
+        // Linux leaves its last CPU in a loop: the hypervisor lives on.
+        press_keys(&mut session, "q")?;
+        session.expect("info:   vcpu0: runs$")?;
+        session.send("R")?;
+        session.wait_end()
+    }));
+    tests.push(Test::new("dom0::console-switch", |case| {
+        let mut session = boot(case, Kernel::V6_1, machine(case, 2))?;
+        press_keys(&mut session, "q")?;
+        session.expect("info: d0: 1024 MiB$")?;
+        session.expect("info:   vcpu1: (runs|sleeps|waits for a CPU)$")?;
+        press_keys(&mut session, "")?;
+        type_line(&mut session, "echo back at $((40+2))")?;
+        session.expect("^back at 42").map(drop)
     }));
     tests.push(Test::new("dom0::kernel-panic", |case| {
         let mut session = boot(case, Kernel::V6_1, machine(case, 1))?;
@@ -62,8 +139,8 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Boots to the shell, types at it, and switches the machine off from there.
-fn shell(case: &Case, kernel: Kernel, machine: Machine) -> Result<()> {
-    let expected = machine.cpus.to_string();
+fn shell(case: &Case, kernel: Kernel, machine: Machine, vcpus: u32) -> Result<()> {
+    let expected = vcpus.to_string();
     let mut session = boot(case, kernel, machine)?;
     let [_, online, timers] = session
         .saw("DOM0: (\\d+) CPUs online, (\\d+) with timer ticks")?
@@ -82,12 +159,18 @@ fn shell(case: &Case, kernel: Kernel, machine: Machine) -> Result<()> {
     session.wait_end()
 }
 
-fn type_line(session: &mut Session, line: &str) -> Result<()> {
+/// Gives the input to the other side, hypervisor or Dom0, and types there.
+fn press_keys(session: &mut Session, keys: &str) -> Result<()> {
+    session.send(&format!("\x01\x01\x01{keys}"))
+}
+
+/// Types a line at the shell.
+pub fn type_line(session: &mut Session, line: &str) -> Result<()> {
     session.send(&format!("{line}\n"))
 }
 
 /// A machine with room for Dom0.
-fn machine(case: &Case, cpus: u32) -> Machine {
+pub fn machine(case: &Case, cpus: u32) -> Machine {
     Machine {
         cpus,
         memory: Memory::gib(2),
@@ -97,14 +180,7 @@ fn machine(case: &Case, cpus: u32) -> Machine {
 }
 
 /// Boots Dom0 with one vCPU for each CPU until its shell waits.
-fn boot(case: &Case, kernel: Kernel, mut machine: Machine) -> Result<Session> {
-    let image = match kernel {
-        Kernel::V6_1 => needed(&case.artifacts.kernel, "no kernel (XEN_RS_KERNEL)"),
-        Kernel::V6_12 => needed(
-            &case.artifacts.newer_kernel,
-            "no kernel (XEN_RS_KERNEL_6_12)",
-        ),
-    }?;
+fn boot(case: &Case, kernel: Kernel, machine: Machine) -> Result<Session> {
     let busybox = needed(&case.artifacts.busybox, "no shell (XEN_RS_BUSYBOX)")?;
     let script = "\
         echo DOM0: $(nproc) CPUs online, \
@@ -114,11 +190,25 @@ fn boot(case: &Case, kernel: Kernel, mut machine: Machine) -> Result<Session> {
         echo DOM0: event interrupts $(grep events /proc/interrupts | tr -s ' ' | cut -d' ' -f3)\n\
         sleep 1\n\
         echo DOM0: awake";
-    let ramdisk = case.write("ramdisk", &ramdisk::with_shell(&busybox, script)?)?;
+    let ramdisk = ramdisk::with_shell(&busybox, script)?;
+    let mut session = boot_with(case, &kernel.image(case)?, &ramdisk, machine)?;
+    session.expect("^DOM0: awake")?;
+    session.expect_prompt("# ")?;
+    Ok(session)
+}
+
+/// Boots Dom0 from a kernel and a ramdisk.
+pub fn boot_with(
+    case: &Case,
+    kernel: &Path,
+    ramdisk: &[u8],
+    mut machine: Machine,
+) -> Result<Session> {
+    let ramdisk = case.write("ramdisk", ramdisk)?;
     let loaders = [
         format!(
             "guest-loader,kernel={},addr=0x49000000,bootargs=console=hvc0 earlycon=xenboot",
-            image.display()
+            kernel.display()
         ),
         format!("guest-loader,initrd={},addr=0x4e000000", ramdisk.display()),
     ];
@@ -127,7 +217,5 @@ fn boot(case: &Case, kernel: Kernel, mut machine: Machine) -> Result<Session> {
     }
     let mut session = case.boot(&machine)?;
     session.expect("info: dom0: .* vCPU")?;
-    session.expect("^DOM0: awake")?;
-    session.expect_prompt("# ")?;
     Ok(session)
 }

@@ -11,6 +11,10 @@ use super::{Test, needed};
 const HYPERCALLS: u64 = 2_500_000;
 const SEEDS: [u64; 4] = [1, 2, 3, 4];
 const FIRMWARE_CALLS: u64 = 1_000_000;
+/// Loads and stores of a frame of the interrupt controller.
+const GIC_ACCESSES: u64 = 100_000;
+/// Encodings of system registers, read and written.
+const REGISTERS: u64 = 3 << 15;
 /// Calls that another vCPU makes while one is lost.
 const CALLS_BESIDE: u64 = 200_000;
 
@@ -31,16 +35,29 @@ pub fn tests() -> Vec<Test> {
         ));
     }
     tests.push(fuzz(
-        "gic-registers-gicv3".to_string(),
-        "gic".to_string(),
-        1,
-        |machine| machine,
+        "hypercalls-of-two-vcpus".to_string(),
+        format!("hypercalls both count={HYPERCALLS}"),
+        HYPERCALLS,
+        |machine| Machine { cpus: 2, ..machine },
     ));
+    for (gic, second) in [
+        (GicVersion::V2, "cpu-interface"),
+        (GicVersion::V3, "redistributor"),
+    ] {
+        for (frame, name) in ["distributor", second].iter().enumerate() {
+            tests.push(fuzz(
+                format!("gicv{gic}-{name}"),
+                format!("gic frame={frame}"),
+                GIC_ACCESSES,
+                move |machine| Machine { gic, ..machine },
+            ));
+        }
+    }
     for cpu in ["cortex-a53", "cortex-a72", "neoverse-n1", "max"] {
         tests.push(fuzz(
             format!("system-registers-{cpu}"),
             "registers".to_string(),
-            1,
+            REGISTERS,
             move |machine| Machine {
                 cpu: cpu.to_string(),
                 ..machine

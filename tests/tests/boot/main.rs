@@ -1,5 +1,6 @@
 //! The image in QEMU: every supported way of booting it, on every kind of machine.
 
+mod abi;
 mod bad_input;
 mod boards;
 mod dom0;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         .chain(boards::tests())
         .chain(dom0::tests())
         .chain(fuzz::tests())
+        .chain(abi::tests())
         .map(|test| trial(test, artifacts.clone()))
         .collect();
     let wanted = trials.iter().any(|trial| !arguments.is_filtered_out(trial));

@@ -15,12 +15,13 @@ use arrayvec::ArrayVec;
 pub use self::dom0::{Dom0Memory, Dom0Vcpus};
 pub use self::value::SelfTest;
 use crate::log::Thresholds;
+use crate::sched::Policy;
 
 /// The most warnings that are kept.
 const MAX_WARNINGS: usize = 16;
 
 /// Keys that are acted upon.
-const IN_EFFECT: [&str; 8] = [
+const IN_EFFECT: [&str; 9] = [
     "console",
     "dom0_max_vcpus",
     "dom0_mem",
@@ -28,17 +29,12 @@ const IN_EFFECT: [&str; 8] = [
     "guest_loglvl",
     "loglvl",
     "noreboot",
+    "sched",
     "selftest",
 ];
 
 /// Keys of Xen and of the design whose parts are not there yet.
-const WITHOUT_EFFECT: [&str; 5] = [
-    "assignable",
-    "iommu",
-    "pci-passthrough",
-    "sched",
-    "sync_console",
-];
+const WITHOUT_EFFECT: [&str; 4] = ["assignable", "iommu", "pci-passthrough", "sync_console"];
 
 /// What the command line says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,8 +55,8 @@ pub struct Options<'a> {
     pub dom0_mem: Option<Dom0Memory>,
     /// `dom0_max_vcpus=`: processors of Dom0.
     pub dom0_max_vcpus: Option<Dom0Vcpus>,
-    /// `sched=`: the scheduler's name as it was written; the scheduler knows which there are.
-    pub sched: Option<&'a str>,
+    /// `sched=`: how vCPUs share CPUs, `time-sharing` (the default) or `null`.
+    pub sched: Policy,
     /// `iommu=`: as it was written; the IOMMU's set-up reads it.
     pub iommu: Option<&'a str>,
     /// `pci-passthrough=`: as it was written, empty for the bare key; the PCI set-up reads it.
@@ -122,7 +118,7 @@ impl Default for Options<'_> {
             selftest: SelfTest::None,
             dom0_mem: None,
             dom0_max_vcpus: None,
-            sched: None,
+            sched: Policy::default(),
             iommu: None,
             pci_passthrough: None,
             assignable: None,
@@ -192,7 +188,7 @@ impl<'a> Options<'a> {
             "selftest" => self.selftest = value::selftest(value)?,
             "dom0_mem" => self.dom0_mem = Some(Dom0Memory::parse(value)?),
             "dom0_max_vcpus" => self.dom0_max_vcpus = Some(Dom0Vcpus::parse(value)?),
-            "sched" => self.sched = Some(value::text(value)?),
+            "sched" => self.sched = value::scheduler(value)?,
             "iommu" => self.iommu = Some(value),
             "pci-passthrough" => self.pci_passthrough = Some(value),
             "assignable" => self.assignable = Some(value::text(value)?),

@@ -3,6 +3,8 @@
 
 use xen_types::{Gpa, GpaRange};
 
+use crate::gzip::{Gzip, GzipError};
+
 /// Bytes of an Image header.
 pub const HEADER: usize = 64;
 /// Kernels and what goes with them are placed on 2 MiB boundaries.
@@ -21,9 +23,72 @@ pub struct ImageHeader {
     pub image_size: u64,
 }
 
+/// A kernel as the boot loader left it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KernelFile<'a> {
+    /// An Image.
+    Plain(&'a [u8]),
+    /// An Image that is packed.
+    Gzip(Gzip<'a>),
+}
+
+impl<'a> KernelFile<'a> {
+    /// Reads what the file begins with.
+    ///
+    /// # Errors
+    /// [`KernelError::Gzip`] if it says that it is packed and is not.
+    pub fn parse(file: &'a [u8]) -> Result<Self, KernelError> {
+        if Gzip::is_gzip(file) {
+            Ok(Self::Gzip(Gzip::parse(file)?))
+        } else {
+            Ok(Self::Plain(file))
+        }
+    }
+
+    /// The header of the Image.
+    ///
+    /// # Errors
+    /// [`KernelError`].
+    pub fn header(&self) -> Result<ImageHeader, KernelError> {
+        match self {
+            Self::Plain(file) => ImageHeader::parse(file, file.len() as u64),
+            Self::Gzip(gzip) => {
+                let mut start = [0; HEADER];
+                gzip.unpack_start(&mut start)?;
+                // How long the whole is turns out when it is unpacked, into the memory that this
+                // header asks for and no more.
+                ImageHeader::parse(&start, HEADER as u64)
+            }
+        }
+    }
+
+    /// Copies the Image to its place, which has the size that its header asks for. Returns how many
+    /// bytes it has.
+    ///
+    /// # Errors
+    /// [`KernelError::Gzip`], [`KernelError::NoRoom`].
+    pub fn load(&self, into: &mut [u8]) -> Result<usize, KernelError> {
+        match self {
+            Self::Plain(file) => {
+                let no_room = KernelError::NoRoom {
+                    needed: file.len() as u64,
+                    bank: into.len() as u64,
+                };
+                let place = into.get_mut(..file.len());
+                place.ok_or(no_room)?.copy_from_slice(file);
+                Ok(file.len())
+            }
+            Self::Gzip(gzip) => Ok(gzip.unpack(into)?),
+        }
+    }
+}
+
 /// Why a module is not a kernel that can be started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum KernelError {
+    /// It is packed, and cannot be unpacked.
+    #[error("{0}")]
+    Gzip(#[from] GzipError),
     /// Another format.
     #[error("not an arm64 Image: no \"ARM\\x64\" at offset 56")]
     NotAnImage,

@@ -9,13 +9,20 @@
 //! | [`cmdline`] | what the command line asks for |
 //! | [`event`] | which port of which domain hears of what |
 //! | [`grant`] | which pages a domain shares, who has mapped them |
+//! | [`gzip`] | what is in a packed file |
+//! | [`hvm_params`] | which parameters a domain has |
+//! | [`input`] | who gets what is typed |
 //! | [`kernel`] | whether a file is a kernel, and where its pieces go |
 //! | [`log`] | which messages are logged, how a line looks, what is kept of them |
 //! | [`memory`] | who owns each frame, which memory is free |
+//! | [`p2m`] | what lies behind a guest's frames, and who may still reach it |
 //! | [`paging`] | what the tables of a translation stage hold |
+//! | [`pci_devices`] | which PCI functions the control domain has found |
 //! | [`psci`] | which vCPUs run, and what a guest's firmware call does to them |
+//! | [`smccc`] | which workarounds of firmware a guest is told of |
 //! | [`symbols`] | which function an address is in |
 //! | [`syndrome`] | what an exception was |
+//! | [`timers`] | what is due next |
 //! | [`uart`] | how a byte gets out of a serial port |
 //! | [`vgic`] | which interrupt a guest sees, and when |
 //!
@@ -28,12 +35,20 @@
 pub mod cmdline;
 pub mod event;
 pub mod grant;
+pub mod gzip;
+pub mod hvm_params;
+pub mod input;
 pub mod kernel;
 pub mod log;
 pub mod memory;
+pub mod p2m;
 pub mod paging;
+pub mod pci_devices;
 pub mod psci;
+pub mod sched;
+pub mod smccc;
 pub mod symbols;
 pub mod syndrome;
+pub mod timers;
 pub mod uart;
 pub mod vgic;

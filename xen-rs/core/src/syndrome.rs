@@ -86,6 +86,12 @@ impl Syndrome {
         from_lower_level && (on_stage_1_walk || !permission)
     }
 
+    /// Whether an abort is due to an address that is not mapped, rather than to permissions or to
+    /// what is behind it.
+    pub const fn is_translation_fault(self) -> bool {
+        self.is_abort() && self.0 & 0x3c == 0x04
+    }
+
     /// The access behind a data abort of a lower level, where the syndrome describes it; it does not
     /// for loads and stores of several registers or with write-back.
     pub const fn mmio(self) -> Option<MmioAccess> {

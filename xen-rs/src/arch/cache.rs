@@ -1,5 +1,7 @@
 //! Data cache maintenance by address (Arm ARM D7.5), for what is read with the caches off.
 
+use xen_types::HpaRange;
+
 use super::barrier;
 use super::sysreg::read_sysreg;
 
@@ -13,8 +15,27 @@ pub fn clean_slice_to_memory(bytes: &[u8]) {
     clean(bytes.as_ptr() as usize, bytes.len());
 }
 
+/// Writes RAM back to the point of coherency and empties the caches of it: a guest's, on its behalf.
+pub fn clean_and_invalidate(range: HpaRange) {
+    let line = line();
+    let start = range.start().get() as usize & !(line - 1);
+    for address in (start..range.end().get() as usize).step_by(line) {
+        // SAFETY: what caches hold is written back before it goes, so that contents do not change
+        // for anyone; RAM is mapped at its own address.
+        unsafe {
+            core::arch::asm!("dc civac, {}", in(reg) address, options(nostack, preserves_flags));
+        }
+    }
+    barrier::dsb_sy();
+}
+
+/// Bytes of the smallest data cache line (`CTR_EL0.DminLine`).
+fn line() -> usize {
+    4 << ((read_sysreg!("ctr_el0") >> 16) & 0xf)
+}
+
 fn clean(start: usize, size: usize) {
-    let line = 4 << ((read_sysreg!("ctr_el0") >> 16) & 0xf);
+    let line = line();
     let end = start + size;
     for address in (start & !(line - 1)..end).step_by(line) {
         // SAFETY: cleaning writes back what is in the cache; contents do not change, and the

@@ -9,6 +9,7 @@ use super::sysreg::read_sysreg;
 pub struct Features {
     midr: u64,
     pfr0: u64,
+    dfr0: u64,
     isar0: u64,
     mmfr0: u64,
     mmfr1: u64,
@@ -31,6 +32,7 @@ impl Features {
         Self {
             midr: read_sysreg!("midr_el1"),
             pfr0: read_sysreg!("id_aa64pfr0_el1"),
+            dfr0: read_sysreg!("id_aa64dfr0_el1"),
             isar0: read_sysreg!("id_aa64isar0_el1"),
             mmfr0: read_sysreg!("id_aa64mmfr0_el1"),
             mmfr1: read_sysreg!("id_aa64mmfr1_el1"),
@@ -78,6 +80,21 @@ impl Features {
     /// FEAT_BBM level 2: a block may be split or joined without a break.
     pub fn has_break_before_make_2(self) -> bool {
         at_least(self.mmfr2, 52, 2)
+    }
+
+    /// FEAT_HCX: `HCRX_EL2` exists.
+    pub fn has_hcrx(self) -> bool {
+        at_least(self.mmfr1, 40, 1)
+    }
+
+    /// FEAT_FGT: single registers and instructions can trap.
+    pub fn has_fine_grained_traps(self) -> bool {
+        at_least(self.mmfr0, 56, 1)
+    }
+
+    /// FEAT_PMUv3: counters of events (`PMUVer`).
+    pub fn has_performance_monitors(self) -> bool {
+        at_least(self.dfr0, 8, 1)
     }
 
     /// FEAT_SVE.

@@ -5,6 +5,11 @@ use super::sysreg::{read_sysreg, write_sysreg};
 const IRQ: u64 = 1 << 7;
 const SERROR: u64 = 1 << 8;
 
+/// Lets SErrors through from now on.
+pub fn enable_system_errors() {
+    write_sysreg!("daif", read_sysreg!("daif") & !SERROR);
+}
+
 /// Lets IRQs and SErrors through from now on.
 pub fn enable() {
     write_sysreg!("daif", read_sysreg!("daif") & !(IRQ | SERROR));

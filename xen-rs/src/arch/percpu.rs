@@ -1,17 +1,27 @@
 //! What each CPU has of its own, reached through `TPIDR_EL2`.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use spin::Once;
+use xen_core::vgic;
 use xen_types::Affinity;
 
 use super::features::Features;
 use super::sysreg::{read_sysreg, write_sysreg};
-use crate::domain::{Domain, Vcpu};
+use crate::domain::Domain;
+use crate::lock::IrqLock;
 
 /// A CPU's number: 0 is the one that booted, the others follow the device tree's order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct CpuId(pub u32);
+
+impl CpuId {
+    /// The number as an index.
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 impl core::fmt::Display for CpuId {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
@@ -98,8 +108,10 @@ pub struct PerCpu {
     pub features: Once<Features>,
     /// How the interrupt controller names this CPU as the target of an SGI.
     pub sgi_target: AtomicU64,
-    /// The vCPU that it runs.
-    pub vcpu: Once<(&'static Domain, &'static Vcpu)>,
+    /// The vCPU whose registers it has.
+    pub resident: IrqLock<Option<(Arc<Domain>, vgic::CpuId)>>,
+    /// It has told itself to look at what it runs.
+    pub must_look: AtomicBool,
     /// Timer interrupts taken.
     pub ticks: AtomicU32,
     /// Pings taken from other CPUs.
@@ -119,7 +131,8 @@ impl PerCpu {
             start: Progress::new(),
             features: Once::new(),
             sgi_target: AtomicU64::new(0),
-            vcpu: Once::new(),
+            resident: IrqLock::new(None),
+            must_look: AtomicBool::new(false),
             ticks: AtomicU32::new(0),
             pings: AtomicU32::new(0),
         }

@@ -30,6 +30,15 @@ pub fn since_entry() -> Ticks {
     now() - AT_ENTRY.load(Ordering::Relaxed)
 }
 
+/// Nanoseconds on the physical counter: system time, as guests see it too.
+pub fn nanoseconds() -> u64 {
+    let frequency = match frequency() {
+        0 => 1_000_000_000,
+        known => u128::from(known),
+    };
+    (u128::from(now()) * 1_000_000_000 / frequency) as u64
+}
+
 /// Ticks in a second, as firmware wrote it; 0 if it did not.
 pub fn frequency() -> u64 {
     CNTFRQ_EL0.get()
@@ -62,16 +71,22 @@ pub fn wait_until(microseconds: u64, mut done: impl FnMut() -> bool) -> bool {
 }
 
 /// Lets the counter wake waiters in `wfe` about every 2^15 ticks (`CNTHCTL_EL2.EVNTEN/EVNTI`).
-/// Leaves the counter and timer of EL1 accessible (`EL1PCTEN`, `EL1PCEN`).
+/// Lower levels read the counter (`EL1PCTEN`); their accesses to the physical timer trap
+/// (`EL1PCEN` is 0), as it is not kept per vCPU.
 pub fn enable_event_stream() {
-    write_sysreg!("cnthctl_el2", 0b11 | 1 << 2 | 14 << 4);
+    write_sysreg!("cnthctl_el2", 1 | 1 << 2 | 14 << 4);
     write_sysreg!("cntvoff_el2", 0);
     barrier::isb();
 }
 
 /// Has the EL2 physical timer of this CPU interrupt after `ticks`.
 pub fn arm_timer(ticks: Ticks) {
-    write_sysreg!("cnthp_cval_el2", now() + ticks);
+    arm_timer_at(now() + ticks);
+}
+
+/// Has the EL2 physical timer of this CPU interrupt when the counter is at `deadline`.
+pub fn arm_timer_at(deadline: Ticks) {
+    write_sysreg!("cnthp_cval_el2", deadline);
     write_sysreg!("cnthp_ctl_el2", 1);
     barrier::isb();
 }

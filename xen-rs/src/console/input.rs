@@ -1,12 +1,14 @@
-//! What is typed on the console: kept until Dom0 reads it.
+//! What is typed on the console: kept until Dom0 reads it, or a command for the hypervisor.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use arrayvec::ArrayVec;
+use log::info;
 use xen_core::event::Virq;
+use xen_core::input::{Input, Reader, Typed};
 use xen_types::{IntId, Interrupt};
 
-use super::CONSOLE;
+use super::{CONSOLE, keys};
 use crate::domain::events;
 use crate::gic;
 use crate::lock::IrqLock;
@@ -15,6 +17,8 @@ use crate::lock::IrqLock;
 const ROOM: usize = 256;
 
 static WAITING: IrqLock<ArrayVec<u8, ROOM>> = IrqLock::new(ArrayVec::new_const());
+
+static INPUT: IrqLock<Input> = IrqLock::new(Input::new());
 
 /// INTID of the port's interrupt; no INTID is that large.
 static INTERRUPT: AtomicU32 = AtomicU32::new(u32::MAX);
@@ -34,16 +38,40 @@ pub fn take_interrupt(id: IntId) -> bool {
     if id.get() != INTERRUPT.load(Ordering::Relaxed) {
         return false;
     }
+    let mut typed: ArrayVec<u8, ROOM> = ArrayVec::new();
     if let Some(port) = &mut CONSOLE.lock().port {
-        let mut waiting = WAITING.lock();
         while let Some(byte) = port.get() {
-            // The oldest stay: a line that was begun can be ended.
-            let _ = waiting.try_push(byte);
+            let _ = typed.try_push(byte);
         }
         port.acknowledge_interrupt();
     }
-    events::raise(Virq::CONSOLE);
+    typed.into_iter().for_each(take);
     true
+}
+
+fn take(byte: u8) {
+    let typed = INPUT.lock().take(byte);
+    match typed {
+        Typed::Nothing => (),
+        Typed::SwitchedTo(reader) => {
+            let to = match reader {
+                Reader::Dom0 => "dom0",
+                Reader::Hypervisor => "xen-rs; h lists the keys",
+            };
+            info!("console: input goes to {to} (Ctrl-A three times switches)");
+        }
+        Typed::ForDom0 { switches, byte } => {
+            let mut waiting = WAITING.lock();
+            let switches = core::iter::repeat_n(Input::SWITCH, switches.into());
+            for byte in switches.chain([byte]) {
+                // The oldest stay: a line that was begun can be ended.
+                let _ = waiting.try_push(byte);
+            }
+            drop(waiting);
+            events::raise(Virq::CONSOLE);
+        }
+        Typed::Command(key) => keys::press(key),
+    }
 }
 
 /// Takes what waits, as far as it fits; returns how many bytes.

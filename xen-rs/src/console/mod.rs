@@ -1,10 +1,16 @@
 //! The console and the log: each line goes into a ring and out of a serial port.
+//!
+//! Dom0's output shares them. What it has written of a line without an end (a prompt, a part of a
+//! message) is repeated behind a message of the hypervisor that comes between, so that every line
+//! appears whole.
 
 pub mod input;
+mod keys;
 pub mod uart;
 
 use core::fmt;
 
+use arrayvec::ArrayVec;
 use log::{Level, Log, Metadata, Record, warn};
 use platform_dt::{ConsoleChoice, Dtb};
 use xen_core::log::{Line, RateLimit, Ring, Stamp, Thresholds, Verdict};
@@ -18,6 +24,8 @@ use crate::lock::{Guard, IrqLock};
 const RING: usize = 64 * 1024;
 /// How often a report looks whether the console is free before it takes it from who holds it.
 const TRIES: usize = 10_000_000;
+/// How much of a line of Dom0's is repeated.
+const OPEN_LINE: usize = 256;
 
 struct Console {
     port: Option<Driver>,
@@ -25,8 +33,12 @@ struct Console {
     /// Up to where the ring was printed.
     printed: u64,
     thresholds: Thresholds,
+    /// The same for what guests cause.
+    guest_thresholds: Thresholds,
     /// For the messages between the two thresholds.
     rate: RateLimit,
+    /// What Dom0 has written since its last end of line, at most so much of it.
+    open: ArrayVec<u8, OPEN_LINE>,
 }
 
 static CONSOLE: IrqLock<Console> = IrqLock::new(Console {
@@ -34,7 +46,9 @@ static CONSOLE: IrqLock<Console> = IrqLock::new(Console {
     ring: Ring::new(),
     printed: 0,
     thresholds: Thresholds::DEFAULT,
+    guest_thresholds: Thresholds::GUEST_DEFAULT,
     rate: RateLimit::DEFAULT,
+    open: ArrayVec::new_const(),
 });
 
 struct Logger;
@@ -50,6 +64,28 @@ pub fn start_log() {
 pub fn set_threshold(thresholds: Thresholds) {
     CONSOLE.lock().thresholds = thresholds;
     log::set_max_level(thresholds.limited);
+}
+
+/// What `guest_loglvl=` asks for.
+pub fn set_guest_threshold(thresholds: Thresholds) {
+    CONSOLE.lock().guest_thresholds = thresholds;
+}
+
+/// Which messages that guests cause are logged.
+pub fn guest_thresholds() -> Thresholds {
+    CONSOLE.lock().guest_thresholds
+}
+
+/// Logs a message that a guest caused, which is to be.
+pub fn log_of_guest(level: Level, message: fmt::Arguments<'_>) {
+    CONSOLE.lock().write(stamp(), level, message);
+}
+
+fn stamp() -> Stamp {
+    Stamp {
+        ticks: time::since_entry(),
+        frequency: time::frequency(),
+    }
 }
 
 /// Opens the console that the tree names, or what the build wrote into the image in its stead, and
@@ -84,7 +120,25 @@ pub fn is_open() -> bool {
 impl Console {
     fn write(&mut self, stamp: Stamp, level: Level, message: fmt::Arguments<'_>) {
         let line = Line::new(stamp, level, message);
+        if !self.open.is_empty() {
+            self.ring.write(b"\n");
+        }
         self.ring.write(line.as_str().as_bytes());
+        self.ring.write(&self.open);
+        self.print();
+    }
+
+    fn write_of_dom0(&mut self, text: &[u8]) {
+        self.ring.write(text);
+        let unfinished = match text.iter().rposition(|byte| *byte == b'\n') {
+            Some(end) => {
+                self.open.clear();
+                text.get(end + 1..).unwrap_or_default()
+            }
+            None => text,
+        };
+        let room = unfinished.len().min(self.open.remaining_capacity());
+        self.open.extend(unfinished.iter().copied().take(room));
         self.print();
     }
 
@@ -127,9 +181,7 @@ pub fn put_with_return<R: xen_core::uart::Registers>(port: &mut Uart<R>, byte: u
 
 /// Prints what Dom0 writes to the hypervisor's console.
 pub fn write_of_dom0(text: &[u8]) {
-    let mut console = CONSOLE.lock();
-    console.ring.write(text);
-    console.print();
+    CONSOLE.lock().write_of_dom0(text);
 }
 
 impl Log for Logger {
@@ -138,10 +190,7 @@ impl Log for Logger {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let stamp = Stamp {
-            ticks: time::since_entry(),
-            frequency: time::frequency(),
-        };
+        let stamp = stamp();
         let mut console = CONSOLE.lock();
         match console.thresholds.verdict(record.level()) {
             Verdict::Drop => (),

@@ -100,6 +100,13 @@ impl Context {
         self.inject(0, class << 26 | self.esr & (1 << 25 | 1 << 6) | 0x10);
     }
 
+    /// Gives EL1 the same for a fetch.
+    pub fn inject_instruction_abort(&mut self) {
+        let class = if self.was_el0() { 0x20 } else { 0x21 };
+        write_sysreg!("far_el1", self.far);
+        self.inject(0, class << 26 | 1 << 25 | 0x10);
+    }
+
     /// Gives EL1 the exception of an instruction that does not exist.
     pub fn inject_undefined(&mut self) {
         self.inject(0, 1 << 25);
@@ -135,6 +142,11 @@ impl Context {
     pub fn skip_instruction(&mut self) {
         let length = if self.esr & 1 << 25 != 0 { 4 } else { 2 };
         self.elr = self.elr.wrapping_add(length);
+    }
+
+    /// Goes back to the hypercall that took the guest out: it is made again.
+    pub fn repeat_instruction(&mut self) {
+        self.elr = self.elr.wrapping_sub(4);
     }
 
     /// Register number `number` as an instruction names it: 31 is zero.

@@ -1,27 +1,33 @@
 //! Dom0: the control domain, made from the boot modules and the host's device tree.
 
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicU8;
 
 use log::{info, warn};
 use platform_dt::dom0::{self, Dom0Error, Dom0Plan, Dom0Resources, GuestGic, HypervisorNode};
 use platform_dt::{BootInfo, Gic, Host, HostTree, Module, ModuleKind};
-use spin::Once;
 use xen_abi::DomId;
 use xen_core::cmdline::Options;
 use xen_core::event::EventError;
-use xen_core::kernel::{ImageHeader, KernelError, Placement};
+use xen_core::hvm_params::Parameters;
+use xen_core::kernel::{KernelError, KernelFile, Placement};
 use xen_core::memory::buddy::MAX_ORDER;
 use xen_core::paging::stage2::Attributes;
 use xen_core::paging::{MapError, OutOfTables};
 use xen_core::psci::Power;
+use xen_core::sched::AddError as SchedulerError;
 use xen_core::vgic::{CpuId, CreateError, Effects, LinkError, Region, Version, Vgic};
 use xen_types::{Gpa, GpaRange, Hpa, HpaRange, IntId, PAGE_SIZE};
 
+use super::complaints::Complaints;
+use super::grants::Grants;
 use super::interrupts::Masking;
 use super::memory::before_start;
 use super::space::{self, Space, Vmid};
-use super::{Domain, Vcpu, events};
+use super::table::{self, Taken};
+use super::timer::TimerInterrupts;
+use super::{Domain, Vcpu, events, schedule};
 use crate::arch::cache;
 use crate::arch::percpu::PerCpu;
 use crate::lock::IrqLock;
@@ -34,14 +40,16 @@ const DOM0: DomId = DomId::new(0);
 const DEFAULT_MEMORY: u64 = 512 << 20;
 /// Bytes of a redistributor without virtual LPIs.
 const REDISTRIBUTOR: u64 = 0x2_0000;
+/// Bytes of a GICv2 CPU interface, real or virtual.
+const CPU_INTERFACE: u64 = 0x2000;
 /// First addresses that a 32-bit DMA master cannot reach.
 const BELOW_4_GIB: u64 = 1 << 32;
 
 /// Why there is no Dom0.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// Its interrupt controller is not offered yet.
-    #[error("a GICv2 host: Dom0 needs GICv3 in this version")]
+    /// The host's lacks what a virtual one needs.
+    #[error("the interrupt controller has no virtual CPU interface (GICH, GICV) or redistributor")]
     Gic,
     /// The kernel is none.
     #[error("{0}")]
@@ -64,12 +72,21 @@ pub enum BuildError {
     /// An interrupt that cannot be passed on.
     #[error("{0}")]
     Link(#[from] LinkError),
+    /// The timers have no private interrupts.
+    #[error("the timers' interrupts are not private to a CPU (PPIs)")]
+    Timers,
+    /// The scheduler takes no more.
+    #[error("{0}")]
+    Scheduler(#[from] SchedulerError),
     /// No event channels.
     #[error("{0}")]
     Events(#[from] EventError),
     /// No device tree.
     #[error("{0}")]
     Tree(#[from] Dom0Error),
+    /// There is another.
+    #[error("{0}")]
+    Taken(#[from] Taken),
     /// The tree is larger than its place.
     #[error("the device tree of {0} bytes does not fit its place")]
     TreeSize(usize),
@@ -111,10 +128,17 @@ impl Ingredients<'_> {
 /// # Errors
 /// [`BuildError`]: there is no Dom0 then.
 pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), BuildError> {
-    let limit = from.cpus.len().min(Version::V3.max_cpus());
+    let limit = Frames::most_vcpus(&from.host.gic);
     let asked = from.options.dom0_max_vcpus;
-    let asked = asked.map(|vcpus| vcpus.count(limit as u32) as usize);
-    let vcpus = asked.unwrap_or(limit).clamp(1, limit);
+    let vcpus = asked.map_or(from.cpus.len(), |vcpus| {
+        vcpus.count(from.cpus.len() as u32) as usize
+    });
+    if vcpus > limit {
+        warn!(
+            "dom0: {limit} vCPUs rather than {vcpus}: the interrupt controller has room for no more"
+        );
+    }
+    let vcpus = vcpus.clamp(1, limit);
     let frames = Frames::of_host(&from.host.gic, vcpus)?;
 
     let size = from.options.dom0_mem.and_then(|memory| memory.size);
@@ -124,29 +148,32 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
     let (tree, resources) = device_tree(from, &frames, &memory, pieces.place.ramdisk, vcpus)?;
     pieces.load(&tree)?;
 
-    let space = map(&banks, &resources)?;
+    let mut space = map(&banks, &resources, &frames)?;
+    let translation = space.translation()?;
     let mut effects = Effects::new();
-    let vgic = interrupt_controller(from, &resources, vcpus, &mut effects)?;
-    let domain: &'static Domain = Box::leak(Box::new(Domain {
+    let vgic = interrupt_controller(&resources, frames.version(), vcpus, &mut effects)?;
+    let domain = Arc::new(Domain {
         id: DOM0,
+        translation,
+        timers: timers(from)?,
+        last_ran: last_ran(from.cpus),
+        complaints: Complaints::new(),
         space: IrqLock::new(space),
         vgic,
         power: IrqLock::new(Power::new(vcpus as u8).ok_or(OutOfTables)?),
-        gic_frames: [
-            (Region::Distributor, frames.distributor),
-            (Region::Redistributors, frames.redistributors),
-        ],
-        vcpus: bind_vcpus(from.cpus, vcpus),
+        gic_frames: frames.emulated(),
+        vcpus: create_vcpus(vcpus)?,
         ports: IrqLock::new(events::ports(DOM0, vcpus)?),
         shared_page: allocate_shared_page()?,
+        grants: Grants::new(DOM0),
+        parameters: IrqLock::new(Parameters::new(events::PPI)),
         ram: memory,
-    }));
-    super::set_owner_of_interrupts(domain);
-    for vcpu in &domain.vcpus {
-        vcpu.cpu.vcpu.call_once(|| (domain, vcpu));
-    }
+    });
+    table::insert(domain.clone())?;
+    super::set_owner_of_interrupts(domain.clone());
+    schedule::introduce(&domain);
     domain.carry_out(&mut effects);
-    announce(domain, &pieces.place, tree.len());
+    announce(&domain, &pieces.place, tree.len());
     if let Some(first) = CpuId::new(0) {
         let tree = pieces.place.tree.start();
         domain.start(first, pieces.place.kernel, tree.get());
@@ -155,30 +182,85 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
 }
 
 /// Where Dom0 finds its interrupt controller: where the host's is.
-struct Frames {
-    distributor: GpaRange,
-    redistributors: GpaRange,
+enum Frames {
+    V2 {
+        distributor: GpaRange,
+        cpu_interface: GpaRange,
+        /// The host's frame that the guest reaches in place of its CPU interface.
+        virtual_cpu_interface: HpaRange,
+    },
+    V3 {
+        distributor: GpaRange,
+        redistributors: GpaRange,
+    },
 }
 
 impl Frames {
+    /// How many vCPUs a controller at the host's place can serve.
+    fn most_vcpus(gic: &Gic) -> usize {
+        match gic {
+            Gic::V2(_) => Version::V2.max_cpus(),
+            Gic::V3(gic) => {
+                let room = gic.redistributors.first().map_or(0, |first| first.size());
+                let frames = (room / REDISTRIBUTOR) as usize;
+                frames.clamp(1, Version::V3.max_cpus())
+            }
+        }
+    }
+
     fn of_host(gic: &Gic, vcpus: usize) -> Result<Self, BuildError> {
-        let Gic::V3(gic) = gic else {
-            return Err(BuildError::Gic);
-        };
-        let first = gic.redistributors.first().ok_or(BuildError::Gic)?;
-        let size = REDISTRIBUTOR * vcpus as u64;
-        Ok(Self {
-            distributor: direct(gic.distributor),
-            redistributors: GpaRange::new(Gpa::new(first.start().get()), size)
-                .ok_or(BuildError::Gic)?,
+        match gic {
+            Gic::V2(gic) => Self::of_v2(gic).ok_or(BuildError::Gic),
+            Gic::V3(gic) => Self::of_v3(gic, vcpus).ok_or(BuildError::Gic),
+        }
+    }
+
+    fn of_v2(gic: &platform_dt::GicV2) -> Option<Self> {
+        gic.hypervisor_interface?;
+        let host = gic.vcpu_interface?;
+        Some(Self::V2 {
+            distributor: GpaRange::new(direct(gic.distributor).start(), PAGE_SIZE)?,
+            cpu_interface: GpaRange::new(direct(gic.cpu_interface).start(), CPU_INTERFACE)?,
+            virtual_cpu_interface: HpaRange::new(host.start(), CPU_INTERFACE)?,
         })
+    }
+
+    fn of_v3(gic: &platform_dt::GicV3, vcpus: usize) -> Option<Self> {
+        let first = direct(*gic.redistributors.first()?).start();
+        Some(Self::V3 {
+            distributor: direct(gic.distributor),
+            redistributors: GpaRange::new(first, REDISTRIBUTOR * vcpus as u64)?,
+        })
+    }
+
+    const fn version(&self) -> Version {
+        match self {
+            Self::V2 { .. } => Version::V2,
+            Self::V3 { .. } => Version::V3,
+        }
+    }
+
+    /// The frames that trap.
+    fn emulated(&self) -> Vec<(Region, GpaRange)> {
+        match *self {
+            Self::V2 { distributor, .. } => Vec::from([(Region::Distributor, distributor)]),
+            Self::V3 {
+                distributor,
+                redistributors,
+            } => Vec::from([
+                (Region::Distributor, distributor),
+                (Region::Redistributors, redistributors),
+            ]),
+        }
     }
 }
 
 /// The kernel and the ramdisk, and where they go.
 struct Pieces {
     place: Placement,
-    kernel: &'static [u8],
+    kernel: KernelFile<'static>,
+    /// The memory that the kernel asks for.
+    kernel_room: u64,
     ramdisk: Option<&'static [u8]>,
 }
 
@@ -188,14 +270,15 @@ impl Pieces {
         kernel: &Module<'static>,
         memory: &[GpaRange],
     ) -> Result<Self, BuildError> {
-        let bytes = ram::module(kernel.range);
-        let header = ImageHeader::parse(bytes, kernel.range.size())?;
+        let kernel = KernelFile::parse(ram::module(kernel.range))?;
+        let header = kernel.header()?;
         let ramdisk = from.ramdisk().map(|module| ram::module(module.range));
         let size = ramdisk.map_or(0, |bytes| bytes.len() as u64);
         let first = memory.first().copied().ok_or(BuildError::NoMemory)?;
         Ok(Self {
             place: Placement::within(first, header, size)?,
-            kernel: bytes,
+            kernel,
+            kernel_room: header.image_size,
             ramdisk,
         })
     }
@@ -205,11 +288,27 @@ impl Pieces {
         if tree.len() as u64 > self.place.tree.size() {
             return Err(BuildError::TreeSize(tree.len()));
         }
-        load(self.place.kernel, self.kernel);
+        self.load_kernel()?;
         load(self.place.tree.start(), tree);
         if let (Some(range), Some(bytes)) = (self.place.ramdisk, self.ramdisk) {
             load(range.start(), bytes);
         }
+        Ok(())
+    }
+}
+
+impl Pieces {
+    /// Copies or unpacks the kernel to its place.
+    fn load_kernel(&self) -> Result<(), KernelError> {
+        let start = Hpa::new(self.place.kernel.get());
+        let Some(room) = HpaRange::new(start, self.kernel_room) else {
+            return Ok(());
+        };
+        // SAFETY: the placement lies in Dom0's first bank, which is direct-mapped, and Dom0 does not
+        // run.
+        let room = unsafe { before_start(room) };
+        let length = self.kernel.load(room)?;
+        cache::clean_slice_to_memory(room.get(..length).unwrap_or_default());
         Ok(())
     }
 }
@@ -230,13 +329,28 @@ fn device_tree(
             // Where the image is, Dom0 has nothing else.
             grant_window: direct(image::range()),
             extended_regions: &[],
+            extended_space: GpaRange::new(Gpa::new(0), 1 << space::geometry().input_bits()),
             event_ppi: events::PPI,
         },
-        gic: GuestGic::V3 {
-            distributor: frames.distributor,
-            redistributors: &[frames.redistributors],
-            stride: None,
-            its: &[],
+        gic: match frames {
+            Frames::V2 {
+                distributor,
+                cpu_interface,
+                ..
+            } => GuestGic::V2 {
+                distributor: *distributor,
+                cpu_interface: *cpu_interface,
+                v2m_frames: &[],
+            },
+            Frames::V3 {
+                distributor,
+                redistributors,
+            } => GuestGic::V3 {
+                distributor: *distributor,
+                redistributors: core::slice::from_ref(redistributors),
+                stride: None,
+                its: &[],
+            },
         },
         console: from.console,
         hidden: &[],
@@ -249,29 +363,36 @@ fn device_tree(
     Ok((tree, resources))
 }
 
-fn map(banks: &[HpaRange], resources: &Dom0Resources) -> Result<Space, BuildError> {
-    let mut space = Space::new(Vmid::new(1).expect("1 is a VMID"))?;
+fn map(
+    banks: &[HpaRange],
+    resources: &Dom0Resources,
+    frames: &Frames,
+) -> Result<Space, BuildError> {
+    let mut space = Space::new(DOM0, Vmid::new(1).expect("1 is a VMID"))?;
     for range in banks.iter().chain(&resources.reserved) {
         space.map(direct(*range), range.start(), Attributes::Ram)?;
     }
     map_devices(&mut space, &resources.mmio)?;
+    if let Frames::V2 {
+        cpu_interface,
+        virtual_cpu_interface,
+        ..
+    } = frames
+    {
+        let host = virtual_cpu_interface.start();
+        space.map(*cpu_interface, host, Attributes::Device)?;
+    }
     Ok(space)
 }
 
 /// The virtual interrupt controller, with the host's interrupts that are Dom0's behind it.
 fn interrupt_controller(
-    from: &Ingredients<'_>,
     resources: &Dom0Resources,
+    version: Version,
     vcpus: usize,
     effects: &mut Effects,
 ) -> Result<Vgic<Masking>, BuildError> {
-    let vgic = Vgic::new(Version::V3, vcpus, gic::shared_interrupts())?;
-    let timer = from.host.timer.virt.id;
-    for id in (0..vcpus).filter_map(CpuId::new) {
-        if let IntId::Ppi(ppi) = timer {
-            vgic.link_private(id, ppi, timer, effects)?;
-        }
-    }
+    let vgic = Vgic::new(version, vcpus, gic::shared_interrupts())?;
     for interrupt in &resources.interrupts {
         if let IntId::Spi(spi) = interrupt.id {
             gic::configure(interrupt.id, interrupt.trigger);
@@ -281,22 +402,36 @@ fn interrupt_controller(
     Ok(vgic)
 }
 
-/// A vCPU for each of the first CPUs.
-fn bind_vcpus(cpus: &[&'static PerCpu], count: usize) -> Vec<Vcpu> {
+/// The timers' interrupts are the host's: Dom0 knows them from the host's device tree.
+fn timers(from: &Ingredients<'_>) -> Result<TimerInterrupts, BuildError> {
+    let timer = &from.host.timer;
+    match (timer.virt.id, timer.non_secure.id) {
+        (IntId::Ppi(virtual_timer), IntId::Ppi(physical_timer)) => Ok(TimerInterrupts {
+            virtual_timer,
+            physical_timer,
+        }),
+        _ => Err(BuildError::Timers),
+    }
+}
+
+fn create_vcpus(count: usize) -> Result<Vec<Vcpu>, BuildError> {
     let ids = (0..count).filter_map(CpuId::new);
-    let vcpu = |(id, cpu): (CpuId, &&'static PerCpu)| Vcpu {
-        id,
-        cpu,
-        start: IrqLock::new(None),
-        info: Once::new(),
-    };
-    ids.zip(cpus).map(vcpu).collect()
+    ids.map(|id| Ok(Vcpu::new(id, schedule::add()?))).collect()
+}
+
+/// No vCPU has run on any CPU.
+fn last_ran(cpus: &[&'static PerCpu]) -> Vec<AtomicU8> {
+    let count = cpus.iter().map(|cpu| cpu.id.0 as usize + 1).max();
+    (0..count.unwrap_or(0))
+        .map(|_| AtomicU8::new(u8::MAX))
+        .collect()
 }
 
 fn allocate_shared_page() -> Result<HpaRange, OutOfFrames> {
-    let page = frames::allocate_for_domain(0, None, DOM0)?;
-    // SAFETY: the allocator has just given the frame to this domain, which does not run.
-    cache::zero_pages(unsafe { before_start(page) });
+    // Its own, and no frame that it could give up.
+    let page = frames::allocate_for_hypervisor(PAGE_SIZE as usize)?;
+    // SAFETY: the allocator has just given the frame to the caller alone.
+    cache::zero_pages(unsafe { ram::exclusive(page) });
     Ok(page)
 }
 

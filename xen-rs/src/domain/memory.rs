@@ -2,13 +2,16 @@
 //!
 //! Buffers of hypercalls are virtual addresses of the vCPU that makes the call: the hardware
 //! translates them as the guest's own access would be, page by page (Arm ARM C5.5, `AT S12E1R`).
+//! Each page is RAM of the domain, and referenced while it is copied: another vCPU may give it up,
+//! and it is nobody else's until the copy is over.
 
 use xen_types::{Hpa, HpaRange, PAGE_SIZE};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::Domain;
 use crate::arch::barrier;
 use crate::arch::sysreg::{read_sysreg, write_sysreg};
-use crate::memory::ram;
+use crate::memory::{frames, ram};
 
 /// The address cannot be read or written by the guest.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,13 +32,13 @@ pub fn copy_from(domain: &Domain, address: u64, into: &mut [u8]) -> Result<(), B
     let mut at = address;
     let mut rest = into;
     while !rest.is_empty() {
-        let source = page_at(domain, at, rest.len(), Purpose::Read)?;
-        let (now, later) = rest.split_at_mut(source.size() as usize);
-        // SAFETY: RAM of the domain, which stays its own while its vCPU is in this call; bytes are
-        // copied once, so a vCPU that writes at the same time changes what is copied and no more.
+        let source = Piece::at(domain, at, rest.len(), Purpose::Read)?;
+        let (now, later) = rest.split_at_mut(source.length());
+        // SAFETY: RAM of the domain, which nobody else gets while it is referenced; bytes are copied
+        // once, so a vCPU that writes at the same time changes what is copied and no more.
         unsafe {
             core::ptr::copy_nonoverlapping(
-                source.start().get() as *const u8,
+                source.address() as *const u8,
                 now.as_mut_ptr(),
                 now.len(),
             );
@@ -54,15 +57,11 @@ pub fn copy_to(domain: &Domain, address: u64, from: &[u8]) -> Result<(), BadAddr
     let mut at = address;
     let mut rest = from;
     while !rest.is_empty() {
-        let target = page_at(domain, at, rest.len(), Purpose::Write)?;
-        let (now, later) = rest.split_at(target.size() as usize);
-        // SAFETY: RAM of the domain that it may write, and no Rust object lies there.
+        let target = Piece::at(domain, at, rest.len(), Purpose::Write)?;
+        let (now, later) = rest.split_at(target.length());
+        // SAFETY: RAM of the domain that it may write, referenced, and no Rust object lies there.
         unsafe {
-            core::ptr::copy_nonoverlapping(
-                now.as_ptr(),
-                target.start().get() as *mut u8,
-                now.len(),
-            );
+            core::ptr::copy_nonoverlapping(now.as_ptr(), target.address() as *mut u8, now.len());
         }
         at = at.wrapping_add(now.len() as u64);
         rest = later;
@@ -70,21 +69,74 @@ pub fn copy_to(domain: &Domain, address: u64, from: &[u8]) -> Result<(), BadAddr
     Ok(())
 }
 
-/// The host's bytes behind `address`, at most `length` and to the end of the page.
-fn page_at(
+/// Reads a structure from a virtual address of the vCPU that runs on this CPU.
+///
+/// # Errors
+/// [`BadAddress`] where the guest could not read all of it.
+pub fn read<T: FromBytes + IntoBytes>(domain: &Domain, address: u64) -> Result<T, BadAddress> {
+    let mut value = T::new_zeroed();
+    copy_from(domain, address, value.as_mut_bytes())?;
+    Ok(value)
+}
+
+/// Writes a structure to a virtual address of the vCPU that runs on this CPU.
+///
+/// # Errors
+/// [`BadAddress`] where the guest could not write all of it; a part may have been written.
+pub fn write<T: IntoBytes + Immutable>(
     domain: &Domain,
     address: u64,
-    length: usize,
-    purpose: Purpose,
-) -> Result<HpaRange, BadAddress> {
-    let host = translate(address, purpose)?;
-    let room = PAGE_SIZE - host.offset_in_page();
-    let range = HpaRange::new(host, room.min(length as u64)).ok_or(BadAddress)?;
-    // Device memory, and what is not the domain's, is no buffer.
-    if domain.owns(range) {
-        Ok(range)
-    } else {
-        Err(BadAddress)
+    value: &T,
+) -> Result<(), BadAddress> {
+    copy_to(domain, address, value.as_bytes())
+}
+
+/// Copies bytes between two frames of RAM that the caller holds references to, as many as the shorter
+/// range has. They may overlap.
+pub fn copy_between(from: HpaRange, to: HpaRange) {
+    let length = from.size().min(to.size()) as usize;
+    // SAFETY: RAM of domains, which the references keep so; no Rust object lies there, and domains
+    // that write at the same time change what is copied and no more.
+    unsafe {
+        core::ptr::copy(
+            from.start().get() as *const u8,
+            to.start().get() as *mut u8,
+            length,
+        );
+    }
+}
+
+/// The host's bytes behind a guest's address up to the end of the page, referenced.
+struct Piece(HpaRange);
+
+impl Piece {
+    /// The bytes behind `address`, at most `length`.
+    fn at(
+        domain: &Domain,
+        address: u64,
+        length: usize,
+        purpose: Purpose,
+    ) -> Result<Self, BadAddress> {
+        let host = translate(address, purpose)?;
+        let room = PAGE_SIZE - host.offset_in_page();
+        let range = HpaRange::new(host, room.min(length as u64)).ok_or(BadAddress)?;
+        // Device memory, and what is not the domain's, is no buffer.
+        frames::get(host.frame(), domain.id).map_err(|_| BadAddress)?;
+        Ok(Self(range))
+    }
+
+    fn address(&self) -> u64 {
+        self.0.start().get()
+    }
+
+    fn length(&self) -> usize {
+        self.0.size() as usize
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        frames::put(self.0.start().frame());
     }
 }
 

@@ -1,4 +1,5 @@
-//! Loads and stores of a guest where nothing is mapped: its interrupt controller, or nothing.
+//! What a guest loads, stores or fetches where nothing is mapped: its interrupt controller, or
+//! nothing.
 
 use xen_core::vgic::{Access, Direction, Region, Width};
 use xen_types::Gpa;
@@ -7,14 +8,31 @@ use super::run::Running;
 
 /// Carries out the access that took the vCPU out, or gives it the abort that hardware would.
 pub fn access(running: &mut Running<'_>) {
-    if emulate(running).is_none() {
+    if !is_mapped_by_now(running) && emulate(running).is_none() {
         running.unhandled();
         running.context.inject_data_abort();
     }
 }
 
+/// Gives the vCPU the abort of a fetch from where there is no memory.
+pub fn fetch(running: &mut Running<'_>) {
+    if !is_mapped_by_now(running) {
+        running.unhandled();
+        running.context.inject_instruction_abort();
+    }
+}
+
+/// Whether the address was mapped only for a moment to nothing: when a block of stage 2 is split,
+/// its entry is invalid in between (Arm ARM D8.17.1). The vCPU then tries again.
+fn is_mapped_by_now(running: &Running<'_>) -> bool {
+    let syndrome = running.context.syndrome();
+    let address = Gpa::new(running.context.fault_address());
+    syndrome.is_translation_fault() && running.domain.space.lock().is_mapped(address)
+}
+
 fn emulate(running: &mut Running<'_>) -> Option<()> {
-    let access = running.context.syndrome().mmio()?;
+    let syndrome = running.context.syndrome();
+    let access = syndrome.mmio().filter(|_| syndrome.has_ipa())?;
     let address = Gpa::new(running.context.fault_address());
     let (region, offset) = running.domain.gic_register(address)?;
     let width = match access.bytes {

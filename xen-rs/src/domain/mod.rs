@@ -1,41 +1,60 @@
 //! Domains: what a guest has of the machine, and how it is entered and left.
 
+mod complaints;
 pub mod context;
+mod deadlines;
 pub mod dom0;
 pub mod events;
-mod guest_pages;
+mod grants;
 pub mod hypercall;
 mod id_registers;
 pub mod interrupts;
 pub mod memory;
 pub mod mmio;
+mod registers;
+mod reservation;
 pub mod run;
+pub mod schedule;
+mod set_way;
 pub mod space;
+mod system_registers;
+mod table;
 mod tables;
+pub mod timer;
+pub mod traps;
 pub mod trial;
+mod vcpu;
+mod wall_clock;
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicU8;
 
 use spin::Once;
 use xen_abi::DomId;
 use xen_core::event::PortTable;
+use xen_core::hvm_params::Parameters;
 use xen_core::psci::Power;
 use xen_core::vgic::{CpuId, Effects, Physical, Region, Vgic};
-use xen_types::{Gpa, GpaRange, Hpa, HpaRange, IntId};
+use xen_types::{Gpa, GpaRange, HpaRange, IntId, PAGE_SIZE};
 
+use self::complaints::Complaints;
+use self::grants::Grants;
 use self::interrupts::Masking;
-use self::space::Space;
-use crate::arch::percpu::PerCpu;
+use self::space::{Space, Translation};
+use self::timer::TimerInterrupts;
+pub use self::vcpu::Vcpu;
 use crate::gic;
 use crate::lock::IrqLock;
-use crate::memory::frames;
 
-/// A domain. Its vCPUs are bound to a CPU each.
+/// A domain.
 pub struct Domain {
     /// Its id.
     pub id: DomId,
     /// What its addresses lead to.
     pub space: IrqLock<Space>,
+    /// The registers that name its space.
+    pub translation: Translation,
     /// Its interrupt controller.
     pub vgic: Vgic<Masking>,
     /// Which of its vCPUs run.
@@ -43,29 +62,27 @@ pub struct Domain {
     /// Its RAM.
     pub ram: Vec<GpaRange>,
     /// Where it finds its interrupt controller.
-    pub gic_frames: [(Region, GpaRange); 2],
+    pub gic_frames: Vec<(Region, GpaRange)>,
+    /// Where its timers interrupt.
+    pub timers: TimerInterrupts,
     /// Its vCPUs.
     pub vcpus: Vec<Vcpu>,
+    /// The number of its vCPU that ran last on each CPU, by the CPU's number.
+    pub last_ran: Vec<AtomicU8>,
     /// Its event channels.
     pub ports: IrqLock<PortTable>,
     /// The page that it shares with the hypervisor.
     pub shared_page: HpaRange,
-}
-
-/// A vCPU.
-pub struct Vcpu {
-    /// Its number.
-    pub id: CpuId,
-    /// The CPU that runs it.
-    pub cpu: &'static PerCpu,
-    /// Where it shall start, and with what in x0.
-    pub start: IrqLock<Option<(Gpa, u64)>>,
-    /// Where it wants to be told of events.
-    pub info: Once<Hpa>,
+    /// What it grants, and what it has mapped of others' grants.
+    pub grants: Grants,
+    /// Its parameters.
+    pub parameters: IrqLock<Parameters>,
+    /// How often it may make the hypervisor log.
+    pub complaints: Complaints,
 }
 
 /// The domain that has the machine's interrupts.
-static DOM0: Once<&'static Domain> = Once::new();
+static DOM0: Once<Arc<Domain>> = Once::new();
 
 impl Domain {
     /// Whether a guest address is RAM.
@@ -73,9 +90,20 @@ impl Domain {
         self.ram.iter().any(|bank| bank.contains(address))
     }
 
-    /// Whether host memory is the domain's RAM.
-    pub fn owns(&self, range: HpaRange) -> bool {
-        frames::is_ram_of(range, self.id)
+    /// Whether it is the control domain.
+    pub fn is_control(&self) -> bool {
+        self.id == DomId::new(0)
+    }
+
+    /// Whether its guest frames are the host's frames with the same numbers.
+    pub fn is_direct_mapped(&self) -> bool {
+        self.is_control()
+    }
+
+    /// Pages of RAM that are its own, whether or not it has them mapped.
+    pub fn pages(&self) -> u64 {
+        let bytes: u64 = self.ram.iter().map(|bank| bank.size()).sum();
+        bytes / PAGE_SIZE
     }
 
     /// The vCPU with a number.
@@ -83,16 +111,23 @@ impl Domain {
         self.vcpus.get(id.get())
     }
 
-    /// Starts a vCPU.
-    pub fn start(&self, id: CpuId, entry: Gpa, context: u64) {
+    /// Starts a vCPU from reset.
+    pub fn start(&self, id: CpuId, entry: Gpa, argument: u64) {
         if let Some(vcpu) = self.vcpu(id) {
-            *vcpu.start.lock() = Some((entry, context));
-            gic::kick(vcpu.cpu);
+            *vcpu.start.lock() = Some((entry, argument));
+            schedule::start(vcpu);
         }
     }
 
     /// Does what the interrupt controller asks for.
+    #[inline]
     pub fn carry_out(&self, effects: &mut Effects) {
+        if !effects.is_empty() {
+            self.carry_out_now(effects);
+        }
+    }
+
+    fn carry_out_now(&self, effects: &mut Effects) {
         for request in effects.take_physical() {
             match request {
                 Physical::Enable(id) => gic::enable(id),
@@ -103,40 +138,42 @@ impl Domain {
         }
         for id in effects.take_kicks() {
             if let Some(vcpu) = self.vcpu(id) {
-                gic::kick(vcpu.cpu);
+                schedule::has_news(vcpu);
             }
         }
     }
 }
 
 /// Gives the machine's interrupts to a domain.
-pub fn set_owner_of_interrupts(domain: &'static Domain) {
+pub fn set_owner_of_interrupts(domain: Arc<Domain>) {
     DOM0.call_once(|| domain);
 }
 
 /// The control domain, once it is made.
-pub fn dom0_domain() -> Option<&'static Domain> {
-    DOM0.get().copied()
+pub fn dom0_domain() -> Option<&'static Arc<Domain>> {
+    DOM0.get()
 }
 
-/// A physical interrupt that is no one's here arrived on `cpu`: a domain takes it. False if none
-/// does.
-pub fn take_interrupt(cpu: &PerCpu, id: IntId) -> bool {
-    let Some(domain) = DOM0.get() else {
+/// A physical interrupt that is no one's here arrived: a domain takes it. False if none does.
+pub fn take_interrupt(id: IntId) -> bool {
+    let (Some(domain), IntId::Spi(spi)) = (DOM0.get(), id) else {
         return false;
     };
     let mut effects = Effects::new();
-    match id {
-        IntId::Spi(spi) => domain.vgic.inject(spi, &mut effects),
-        IntId::Ppi(ppi) => {
-            let vcpu = domain.vcpus.iter().find(|vcpu| vcpu.cpu.id == cpu.id);
-            let Some(vcpu) = vcpu else {
-                return false;
-            };
-            domain.vgic.inject_private(vcpu.id, ppi, &mut effects);
-        }
-        IntId::Sgi(_) => return false,
-    }
+    domain.vgic.inject(spi, &mut effects);
     domain.carry_out(&mut effects);
     true
+}
+
+/// Logs the domains and what their vCPUs do.
+pub fn show() {
+    let Some(domain) = DOM0.get() else {
+        log::info!("there is no domain");
+        return;
+    };
+    let memory: u64 = domain.ram.iter().map(|bank| bank.size()).sum();
+    log::info!("{}: {} MiB", domain.id, memory >> 20);
+    for vcpu in &domain.vcpus {
+        log::info!("  vcpu{}: {}", vcpu.id.get(), schedule::describe(vcpu));
+    }
 }

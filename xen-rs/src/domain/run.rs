@@ -1,42 +1,47 @@
-//! Running vCPUs: into the guest, out again, and what its exits mean.
+//! Running a vCPU: into the guest, out again, and what its exits mean.
+
+use core::sync::atomic::Ordering;
 
 use log::{error, info, warn};
 use xen_core::psci::Effect;
-use xen_core::vgic::{Effects, SgiRegister};
-use xen_types::Gpa;
+use xen_core::smccc::{self, Reply};
+use xen_core::vgic::Effects;
 
-use super::context::{Context, EL1H_MASKED, Exit};
+use super::context::{Context, Exit};
+use super::deadlines::Deadlines;
 use super::interrupts::Interface;
-use super::{Domain, Vcpu, hypercall, id_registers, mmio};
-use crate::arch::sysreg::{read_sysreg, write_sysreg};
-use crate::arch::{barrier, firmware, interrupts};
+use super::timer::{Kind, Timers};
+use super::vcpu::{Resident, Vcpu};
+use super::{Domain, hypercall, mmio, schedule, system_registers};
+use crate::arch::firmware;
+use crate::arch::percpu::PerCpu;
 use crate::{gic, report};
 
-/// `SCTLR_EL1`: RES1 bits; MMU and caches off (D24.2.175).
-const SCTLR_EL1: u64 = 0x30d0_0800;
-/// `HCR_EL2` for a guest: EL1 is AArch64 (RW), SMC and reads of identification registers trap (TSC,
-/// TID3), maintenance is broadcast (FB), interrupts and errors come here (AMO, IMO, FMO), invalidation
-/// by set and way cleans (SWIO), stage 2 is on (VM).
-const HCR_GUEST: u64 = 1 << 31 | 1 << 19 | 1 << 18 | 1 << 9 | 1 << 5 | 1 << 4 | 1 << 3 | 1 << 1 | 1;
-
 /// Exception classes (Arm ARM D24.2.41).
+const WAIT: u8 = 0x01;
 const HVC: u8 = 0x16;
 const SMC: u8 = 0x17;
 const SYSTEM_REGISTER: u8 = 0x18;
+const INSTRUCTION_ABORT: u8 = 0x20;
 const DATA_ABORT: u8 = 0x24;
 
-/// A vCPU while it is on a CPU.
+/// A vCPU while it is on a CPU, as the handlers of its exits see it.
 pub struct Running<'a> {
     /// Whose it is.
     pub domain: &'a Domain,
     /// Which.
     pub vcpu: &'a Vcpu,
     /// Its registers.
-    pub context: Context,
+    pub context: &'a mut Context,
     /// Its list registers.
-    pub interface: Interface,
+    pub interface: &'a mut Interface,
+    /// Its timers.
+    pub timers: &'a mut Timers,
+    /// How far maintenance of caches is: see `set_way`.
+    pub cleaned: &'a mut u64,
     /// What its interrupt controller asks for.
     pub effects: Effects,
+    deadlines: &'a mut Deadlines,
 }
 
 /// Whether the vCPU goes on.
@@ -44,61 +49,59 @@ pub struct Running<'a> {
 pub enum Next {
     /// It does.
     Run,
+    /// It waits for an interrupt or an event.
+    Wait,
+    /// It lets others run.
+    Yield,
+    /// Another one shall run.
+    Preempted,
     /// It was switched off.
     Off,
 }
 
-/// Runs `vcpu` from `entry` until it is switched off.
-pub fn run(domain: &Domain, vcpu: &Vcpu, entry: Gpa, argument: u64) {
-    let masked = interrupts::mask();
-    let mut running = Running {
-        domain,
-        vcpu,
-        context: Context::at(entry.get(), EL1H_MASKED),
-        interface: Interface::new(vcpu.id),
-        effects: Effects::new(),
+/// Runs the vCPU until it has no more use for the CPU, or another one has more.
+pub fn run(cpu: &PerCpu, resident: &mut Resident, deadlines: &mut Deadlines) -> Next {
+    let state = &mut *resident.state;
+    let Some(vcpu) = resident.domain.vcpu(resident.id) else {
+        return Next::Off;
     };
-    running.context.set_register(0, argument);
-    prepare(domain, vcpu);
-    while running.step() == Next::Run {}
-    write_sysreg!("hcr_el2", crate::entry::HCR);
-    barrier::isb();
-    drop(masked);
-}
-
-/// Sets this CPU up for the guest: the registers that it does not share with the hypervisor.
-fn prepare(domain: &Domain, vcpu: &Vcpu) {
-    let affinity = xen_core::vgic::affinity_of(vcpu.id);
-    write_sysreg!("vmpidr_el2", 1 << 31 | affinity.get());
-    write_sysreg!("vpidr_el2", read_sysreg!("midr_el1"));
-    write_sysreg!("sctlr_el1", SCTLR_EL1);
-    write_sysreg!("cpacr_el1", 0);
-    write_sysreg!("cntkctl_el1", 0);
-    write_sysreg!("cntv_ctl_el0", 0);
-    write_sysreg!("hcr_el2", HCR_GUEST);
-    barrier::isb();
-    domain.space.lock().activate();
+    let mut running = Running {
+        domain: &resident.domain,
+        vcpu,
+        context: &mut state.context,
+        interface: &mut state.interface,
+        timers: &mut state.timers,
+        cleaned: &mut state.cleaned,
+        effects: Effects::new(),
+        deadlines,
+    };
+    running.due_changed();
+    loop {
+        match running.step(cpu) {
+            Next::Run => (),
+            Next::Wait if running.has_interrupt() => (),
+            next => return next,
+        }
+    }
 }
 
 impl Running<'_> {
     /// Into the guest and out again.
-    fn step(&mut self) -> Next {
-        self.interface.load(&self.domain.vgic, &mut self.effects);
+    fn step(&mut self, cpu: &PerCpu) -> Next {
         self.domain.carry_out(&mut self.effects);
-        let exit = self.context.run();
-        self.interface.save();
-        let next = match exit {
-            Exit::Irq => {
-                gic::handle_irq();
-                Next::Run
-            }
+        if cpu.must_look.load(Ordering::Relaxed) && schedule::must_switch(cpu, self.deadlines) {
+            return Next::Preempted;
+        }
+        self.interface.refresh(&self.domain.vgic, &mut self.effects);
+        let next = match self.context.run() {
+            Exit::Irq => self.interrupted(cpu),
             Exit::Synchronous => self.synchronous(),
             Exit::SystemError => {
-                warn!(
+                self.domain.complain(format_args!(
                     "{}: SError in the guest: {}",
                     self.domain.id,
                     self.context.syndrome()
-                );
+                ));
                 self.context.inject_system_error();
                 Next::Run
             }
@@ -111,20 +114,60 @@ impl Running<'_> {
         next
     }
 
+    fn interrupted(&mut self, cpu: &PerCpu) -> Next {
+        self.interface.tend(&self.domain.vgic, &mut self.effects);
+        gic::handle_irq();
+        while let Some(due) = self.deadlines.take_due() {
+            if due.slot == self.vcpu.slot {
+                let (domain, vcpu) = (self.domain, self.vcpu);
+                self.timers.fire(due.kind, domain, vcpu, &mut self.effects);
+            } else {
+                schedule::fire(due);
+            }
+        }
+        if schedule::must_switch(cpu, self.deadlines) {
+            return Next::Preempted;
+        }
+        Next::Run
+    }
+
+    /// Whether there is an interrupt for the vCPU to take.
+    fn has_interrupt(&mut self) -> bool {
+        self.interface.sync(&self.domain.vgic, &mut self.effects);
+        self.domain.carry_out(&mut self.effects);
+        self.domain.vgic.has_deliverable(self.vcpu.id)
+    }
+
+    /// A timer of the vCPU that is not in the hardware was set.
+    pub fn due_changed(&mut self) {
+        let deadline = self.timers.deadline(Kind::Physical);
+        self.deadlines.set(self.vcpu.slot, Kind::Physical, deadline);
+    }
+
     fn synchronous(&mut self) -> Next {
         let syndrome = self.context.syndrome();
         match syndrome.class() {
-            HVC if syndrome.get() & 0xffff == 0 => return self.firmware_call(),
             HVC if syndrome.get() & 0xffff == xen_abi::hypercall::HVC_TAG.into() => {
-                hypercall::call(self);
+                return hypercall::call(self);
             }
+            HVC if syndrome.get() & 0xffff == 0 => return self.firmware_call(),
             SMC => {
                 // The trap leaves the return address at the instruction.
                 self.context.skip_instruction();
                 return self.firmware_call();
             }
-            SYSTEM_REGISTER => self.system_register(),
+            SYSTEM_REGISTER => system_registers::access(self),
             DATA_ABORT => mmio::access(self),
+            INSTRUCTION_ABORT => mmio::fetch(self),
+            WAIT => {
+                self.context.skip_instruction();
+                // WFI, WFE, and both with a timeout, which may end at any time (C6.2.398).
+                return match syndrome.get() & 0b11 {
+                    0 => Next::Wait,
+                    1 => Next::Yield,
+                    _ => Next::Run,
+                };
+            }
             _ => {
                 self.unhandled();
                 self.context.inject_undefined();
@@ -135,55 +178,25 @@ impl Running<'_> {
 
     /// Says once in a while what nobody handles.
     pub fn unhandled(&self) {
-        log::debug!(
+        self.domain.complain(format_args!(
             "{} vcpu{}: {} at {:#x}, address {:#x}",
             self.domain.id,
             self.vcpu.id.get(),
             self.context.syndrome(),
             self.context.program_counter(),
             self.context.fault_address(),
-        );
-    }
-
-    /// Identification registers, and those by which the guest sends SGIs; others do not exist for it.
-    fn system_register(&mut self) {
-        let Some(access) = self.context.syndrome().system_register() else {
-            return;
-        };
-        if let (3, 0, 0, crm, op2) = access.register
-            && access.read
-            && let Some(value) = id_registers::read(crm, op2)
-        {
-            self.context.set_register(access.general, value);
-            self.context.skip_instruction();
-            return;
-        }
-        let sgi = match access.register {
-            (3, 0, 12, 11, 5) => Some(SgiRegister::Sgi1),
-            (3, 0, 12, 11, 6) => Some(SgiRegister::Asgi1),
-            (3, 0, 12, 11, 7) => Some(SgiRegister::Sgi0),
-            _ => None,
-        };
-        match sgi {
-            Some(register) if !access.read => {
-                let value = self.context.register(access.general);
-                self.interface.sync(&self.domain.vgic, &mut self.effects);
-                self.domain
-                    .vgic
-                    .send_sgi(self.vcpu.id, register, value, &mut self.effects);
-                self.context.skip_instruction();
-            }
-            _ => {
-                self.unhandled();
-                self.context.inject_undefined();
-            }
-        }
+        ));
     }
 
     /// PSCI and the calls of SMCCC.
     fn firmware_call(&mut self) -> Next {
         let function = self.context.register(0) as u32;
         let arguments = [1, 2, 3].map(|number| self.context.register(number));
+        if smccc::concerns_workarounds(function)
+            && let Some(reply) = firmware::workarounds().reply(function, arguments[0])
+        {
+            return self.worked_around(reply);
+        }
         let domain = self.domain;
         let answer = domain
             .power
@@ -210,8 +223,8 @@ impl Running<'_> {
                 self.context.set_register(0, 0);
             }
             Effect::Wait => {
-                self.wait();
                 self.context.set_register(0, 0);
+                return Next::Wait;
             }
             Effect::StopCaller => return Next::Off,
             Effect::PowerOff => power_off(),
@@ -220,14 +233,17 @@ impl Running<'_> {
         Next::Run
     }
 
-    /// Sleeps until there is an interrupt for the vCPU.
-    pub fn wait(&mut self) {
-        self.interface.sync(&self.domain.vgic, &mut self.effects);
-        while !self.domain.vgic.has_deliverable(self.vcpu.id) {
-            self.domain.carry_out(&mut self.effects);
-            barrier::wfi();
-            gic::handle_irq();
-        }
+    /// A call about what CPUs speculate.
+    fn worked_around(&mut self, reply: Reply) -> Next {
+        let value = match reply {
+            Reply::Value(value) => value,
+            Reply::Forward(workaround) => {
+                firmware::work_around(workaround);
+                0
+            }
+        };
+        self.context.set_register(0, value as u64);
+        Next::Run
     }
 }
 

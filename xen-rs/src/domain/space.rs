@@ -1,14 +1,17 @@
 //! A domain's physical address space: its stage 2 tables and the registers that name them.
 
 use log::info;
-use xen_core::paging::stage2::{Attributes, Geometry, Stage2};
-use xen_core::paging::{MapError, OutOfTables, PageTable};
-use xen_types::{Gpa, GpaRange, Hpa};
+use xen_abi::DomId;
+use xen_core::p2m::{Displaced, P2m, P2mError};
+use xen_core::paging::stage2::{Attributes, Geometry};
+use xen_core::paging::{MapError, OutOfTables};
+use xen_types::{Gfn, Gpa, GpaRange, Hpa, Mfn};
 
-use super::tables::Stage2Tables;
+use super::tables::{Stage2Tables, with_vttbr};
 use crate::arch::features::Features;
 use crate::arch::sysreg::write_sysreg;
-use crate::arch::{barrier, percpu};
+use crate::arch::{barrier, interrupts, percpu};
+use crate::memory::frames;
 
 /// Tells the translations of domains apart in TLBs. 0 is never given out: it is what the register
 /// holds before any domain runs.
@@ -28,7 +31,7 @@ impl Vmid {
 
 /// What a domain's physical addresses lead to.
 pub struct Space {
-    table: PageTable<Stage2>,
+    p2m: P2m,
     memory: Stage2Tables,
     vmid: Vmid,
 }
@@ -40,18 +43,14 @@ pub fn geometry() -> Geometry {
 }
 
 impl Space {
-    /// An empty space.
+    /// The empty space of a domain.
     ///
     /// # Errors
     /// If there is no memory for its first table.
-    pub fn new(vmid: Vmid) -> Result<Self, OutOfTables> {
-        let mut memory = Stage2Tables;
-        let table = PageTable::new(&mut memory)?;
-        Ok(Self {
-            table,
-            memory,
-            vmid,
-        })
+    pub fn new(owner: DomId, vmid: Vmid) -> Result<Self, OutOfTables> {
+        let mut memory = Stage2Tables::default();
+        let p2m = P2m::new(owner, geometry().input_bits(), &mut memory)?;
+        Ok(Self { p2m, memory, vmid })
     }
 
     /// Maps `guest` to the host's memory from `host` on.
@@ -65,49 +64,117 @@ impl Space {
         attributes: Attributes,
     ) -> Result<(), MapError> {
         let (start, size) = (guest.start().get(), guest.size());
-        self.table
-            .map(&mut self.memory, start, host, size, attributes)
+        let table = self.p2m.table_mut();
+        table.map(&mut self.memory, start, host, size, attributes)
     }
 
-    /// Puts a frame at a guest's page, whatever was there before.
+    /// What is at a guest frame, and where.
+    pub fn lookup(&self, gfn: Gfn) -> Option<(Mfn, Attributes)> {
+        let found = self.p2m.lookup(&self.memory, gfn)?;
+        Some((found.output.frame(), found.attributes))
+    }
+
+    /// Takes a reference to the frame of the domain's own RAM at a guest frame, which the domain can
+    /// write if `writable` is asked for. It is given back by [`frames::put`].
     ///
     /// # Errors
-    /// [`MapError`]; the page may have been taken away.
-    pub fn replace(&mut self, page: GpaRange, frame: Hpa) -> Result<(), MapError> {
-        self.table
-            .unmap(&mut self.memory, page.start().get(), page.size())?;
-        self.map(page, frame, Attributes::Ram)
+    /// [`P2mError`].
+    pub fn reference_ram(&self, gfn: Gfn, writable: bool) -> Result<Mfn, P2mError> {
+        let table = frames::table().ok_or(P2mError::NotOwnRam(gfn))?;
+        self.p2m.reference_ram(&self.memory, table, gfn, writable)
     }
 
-    /// The host's address behind a guest's, if that is RAM which the guest may write.
-    pub fn writable_ram(&self, address: Gpa) -> Option<Hpa> {
-        let found = self.table.lookup(&self.memory, address.get())?;
-        (found.attributes == Attributes::Ram).then_some(found.output)
+    /// Puts a frame at a guest frame, whatever RAM was there before.
+    ///
+    /// # Errors
+    /// [`P2mError`]; nothing has changed.
+    pub fn put(&mut self, gfn: Gfn, mfn: Mfn, attributes: Attributes) -> Result<(), P2mError> {
+        let displaced = self.p2m.put(&mut self.memory, gfn, mfn, attributes)?;
+        give_back(displaced);
+        Ok(())
     }
 
-    /// Has this CPU translate lower exception levels through this space. Returns whether there is
-    /// anything to translate.
-    pub fn activate(&self) -> bool {
+    /// Takes away what is at a guest frame.
+    ///
+    /// # Errors
+    /// [`P2mError`]; nothing has changed.
+    pub fn remove(&mut self, gfn: Gfn) -> Result<(), P2mError> {
+        let displaced = self.p2m.remove(&mut self.memory, gfn)?;
+        give_back(displaced);
+        Ok(())
+    }
+
+    /// Takes away the domain's own RAM at a guest frame; the frame stays the domain's.
+    ///
+    /// # Errors
+    /// [`P2mError`]; nothing has changed.
+    pub fn take_ram(&mut self, gfn: Gfn) -> Result<Mfn, P2mError> {
+        self.p2m.take_ram(&mut self.memory, gfn)
+    }
+
+    /// Takes away a granted frame, if it is still at a guest frame.
+    ///
+    /// # Errors
+    /// [`P2mError`]; nothing has changed.
+    pub fn remove_granted(&mut self, gfn: Gfn, mfn: Mfn) -> Result<(), P2mError> {
+        self.p2m.remove_granted(&mut self.memory, gfn, mfn)
+    }
+
+    /// Whether a guest's address leads anywhere.
+    pub fn is_mapped(&self, address: Gpa) -> bool {
+        self.lookup(address.frame()).is_some()
+    }
+
+    /// What has a CPU translate lower exception levels through this space. What an earlier owner of
+    /// its VMID left in the CPUs' TLBs is gone.
+    ///
+    /// # Errors
+    /// If there is no table to start at.
+    pub fn translation(&mut self) -> Result<Translation, OutOfTables> {
         let geometry = geometry();
-        let root = geometry.hardware_root(&self.table, &self.memory);
-        let Some(root) = root.and_then(|root| root.address()) else {
-            return false;
+        let root = geometry.hardware_root(self.p2m.table(), &self.memory);
+        let root = root.and_then(|root| root.address()).ok_or(OutOfTables)?;
+        let translation = Translation {
+            vtcr: geometry.vtcr_el2(),
+            vttbr: u64::from(self.vmid.0) << 48 | root.get(),
         };
-        write_sysreg!("vtcr_el2", geometry.vtcr_el2());
-        write_sysreg!("vttbr_el2", u64::from(self.vmid.0) << 48 | root.get());
-        barrier::isb();
-        // Whatever an earlier owner of the id left in this CPU's TLBs is not this domain's.
-        flush_current_vmid();
-        true
+        self.memory.vttbr = translation.vttbr;
+        let _masked = interrupts::mask();
+        with_vttbr(translation.vttbr, flush_current_vmid);
+        Ok(translation)
     }
+}
 
-    /// Takes all mappings and tables away. No CPU may run the domain any more.
-    pub fn destroy(mut self) {
+impl Drop for Space {
+    /// Takes all mappings and tables away. No CPU runs the domain any more.
+    fn drop(&mut self) {
         let all = 1 << geometry().input_bits();
-        if let Err(error) = self.table.unmap(&mut self.memory, 0, all) {
+        let _masked = interrupts::mask();
+        if let Err(error) = self.p2m.table_mut().unmap(&mut self.memory, 0, all) {
             info!("stage 2: {error}");
         }
-        super::tables::free(self.table.root());
+        super::tables::free(self.p2m.table().root());
+    }
+}
+
+fn give_back(displaced: Displaced) {
+    if let Some(mfn) = displaced.reference() {
+        frames::put(mfn);
+    }
+}
+
+/// The registers that name a space.
+#[derive(Clone, Copy, Debug)]
+pub struct Translation {
+    vtcr: u64,
+    vttbr: u64,
+}
+
+impl Translation {
+    /// Gives them to this CPU, from the next synchronisation on.
+    pub fn activate(self) {
+        write_sysreg!("vtcr_el2", self.vtcr);
+        write_sysreg!("vttbr_el2", self.vttbr);
     }
 }
 

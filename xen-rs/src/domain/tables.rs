@@ -5,10 +5,16 @@ use xen_core::paging::{OutOfTables, TableMemory};
 use xen_types::Mfn;
 
 use crate::arch::barrier;
+use crate::arch::sysreg::{read_sysreg_volatile, write_sysreg};
 use crate::memory::{frames, tables};
 
-/// Tables for stage 2.
-pub struct Stage2Tables;
+/// Tables for stage 2, and the register value that names them.
+#[derive(Default)]
+pub struct Stage2Tables {
+    /// `VTTBR_EL2`; 0 until the tables have been given to a CPU, so that no TLB holds anything of
+    /// them.
+    pub vttbr: u64,
+}
 
 /// Gives a table's frame back.
 pub fn free(table: Mfn) {
@@ -40,15 +46,35 @@ impl TableMemory for Stage2Tables {
     }
 
     fn invalidate(&mut self, address: u64) {
-        // By address for stage 2, then all of stage 1, whose entries may combine both (D8.17.6).
-        // SAFETY: removes cached translations of the current VMID; memory does not change.
-        unsafe {
-            core::arch::asm!(
-                "tlbi ipas2e1is, {}", "dsb ish", "tlbi vmalle1is",
-                in(reg) address >> 12, options(nostack)
-            );
+        if self.vttbr == 0 {
+            return;
         }
-        barrier::dsb_ish();
-        barrier::isb();
+        with_vttbr(self.vttbr, || {
+            // By address for stage 2, then all of stage 1, whose entries may combine both (D8.17.6).
+            // SAFETY: removes cached translations of the current VMID; memory does not change.
+            unsafe {
+                core::arch::asm!(
+                    "tlbi ipas2e1is, {}", "dsb ish", "tlbi vmalle1is",
+                    in(reg) address >> 12, options(nostack)
+                );
+            }
+            barrier::dsb_ish();
+            barrier::isb();
+        });
     }
+}
+
+/// Has this CPU's maintenance of TLBs mean the space of `vttbr`, whichever is active: the instructions
+/// act on the current VMID. The caller has IRQs masked.
+pub fn with_vttbr<R>(vttbr: u64, maintain: impl FnOnce() -> R) -> R {
+    let active = read_sysreg_volatile!("vttbr_el2");
+    if active == vttbr {
+        return maintain();
+    }
+    write_sysreg!("vttbr_el2", vttbr);
+    barrier::isb();
+    let result = maintain();
+    write_sysreg!("vttbr_el2", active);
+    barrier::isb();
+    result
 }

@@ -4,6 +4,7 @@
 use core::arch::global_asm;
 
 use log::{info, warn};
+use xen_abi::DomId;
 use xen_core::paging::stage2::Attributes;
 use xen_core::paging::{MapError, OutOfTables};
 use xen_types::{Gpa, GpaRange, HpaRange, PAGE_SIZE};
@@ -87,11 +88,11 @@ pub fn run() {
 fn trial() -> Result<(), TrialError> {
     let memory = frames::allocate_for_hypervisor(2 * PAGE_SIZE as usize)?;
     let vmid = Vmid::new(1).expect("1 is a VMID");
-    let mut space = Space::new(vmid)?;
-    let outcome = prepare(&mut space, memory).and_then(|()| steps(&space));
+    let mut space = Space::new(DomId::XEN, vmid)?;
+    let outcome = prepare(&mut space, memory).and_then(|()| steps(&mut space));
     write_sysreg!("vttbr_el2", 0);
     barrier::isb();
-    space.destroy();
+    drop(space);
     frames::free_for_hypervisor(memory);
     outcome
 }
@@ -140,7 +141,7 @@ const HVC: u8 = 0x16;
 const SMC: u8 = 0x17;
 const DATA_ABORT: u8 = 0x24;
 
-fn steps(space: &Space) -> Result<(), TrialError> {
+fn steps(space: &mut Space) -> Result<(), TrialError> {
     let _masked = interrupts::mask();
     let expected = [
         (HVC, None),
@@ -153,8 +154,10 @@ fn steps(space: &Space) -> Result<(), TrialError> {
     guest.set_register(1, CONSTANT.get());
     guest.set_register(2, HOLE.get());
     write_sysreg!("sctlr_el1", SCTLR_EL1);
+    let translation = space.translation()?;
+    translation.activate();
     write_sysreg!("hcr_el2", HCR_GUEST);
-    space.activate();
+    barrier::isb();
     let outcome = expected
         .into_iter()
         .enumerate()

@@ -11,16 +11,20 @@ mod v3;
 use core::sync::atomic::Ordering;
 
 use log::{info, warn};
-use platform_dt::Gic as GicNode;
+use platform_dt::{Gic as GicNode, Timer};
 use spin::Once;
-use xen_types::{IntId, Interrupt, Ppi, Sgi, Trigger};
+use xen_types::{IntId, Interrupt, Sgi, Trigger};
 
 use crate::arch::{barrier, percpu, time};
-use crate::memory::device::MapError;
+use crate::memory::device::{MapError, Registers};
 use crate::{console, domain};
 
 /// What an interrupt controller must do for the rest of the hypervisor.
 trait Controller: Send + Sync {
+    /// The frame that controls virtual CPU interfaces, where system registers do not.
+    fn virtual_interface(&self) -> Option<Registers> {
+        None
+    }
     /// Brings the calling CPU's private part and its interface up. Its interrupts stay disabled.
     fn init_cpu(&self) -> Result<(), GicError>;
     /// Enables an interrupt; a private one for the calling CPU only.
@@ -81,7 +85,23 @@ pub enum GicError {
 }
 
 static CONTROLLER: Once<&'static dyn Controller> = Once::new();
-static TIMER: Once<Ppi> = Once::new();
+static OWN: Once<Own> = Once::new();
+
+/// The private interrupts that every CPU takes for the hypervisor.
+struct Own {
+    timer: Interrupt,
+    /// The virtual timer of the vCPU that is resident.
+    virtual_timer: Interrupt,
+    /// A virtual CPU interface needs attention: see `domain::interrupts`.
+    maintenance: Option<Interrupt>,
+}
+
+impl Own {
+    fn all(&self) -> impl Iterator<Item = Interrupt> {
+        let timers = [self.timer, self.virtual_timer];
+        timers.into_iter().chain(self.maintenance)
+    }
+}
 
 /// The receiver arms its timer: the self-test of interrupts between CPUs.
 const PING: Sgi = Sgi::new(0).expect("0 to 15 are SGIs");
@@ -95,30 +115,44 @@ const KICK: Sgi = Sgi::new(2).expect("0 to 15 are SGIs");
 const TICK_MICROSECONDS: u64 = 20;
 
 /// Brings up the distributor and the calling CPU's part.
-pub fn init(node: &GicNode, timer: Interrupt) -> Result<(), GicError> {
+///
+/// # Errors
+/// [`GicError`]: the controller is not what the tree says, or does not work.
+pub fn init(node: &GicNode, timer: &Timer) -> Result<(), GicError> {
     let controller: &'static dyn Controller = match node {
         GicNode::V2(node) => alloc::boxed::Box::leak(v2::GicV2::new(node)?),
         GicNode::V3(node) => alloc::boxed::Box::leak(v3::GicV3::new(node)?),
     };
-    if let GicNode::V3(node) = node {
-        its::report(&node.its);
-    }
+    let maintenance = match node {
+        GicNode::V2(node) => node.maintenance,
+        GicNode::V3(node) => {
+            its::report(&node.its);
+            node.maintenance
+        }
+    };
     CONTROLLER.call_once(|| controller);
-    if let IntId::Ppi(ppi) = timer.id {
-        TIMER.call_once(|| ppi);
-    }
-    init_cpu(timer)
+    OWN.call_once(|| Own {
+        timer: timer.hyp,
+        virtual_timer: timer.virt,
+        maintenance,
+    });
+    init_cpu()
 }
 
-/// Brings up the calling CPU's part and lets its own timer interrupt it.
-pub fn init_cpu(timer: Interrupt) -> Result<(), GicError> {
-    if let Some(controller) = CONTROLLER.get() {
+/// Brings up the calling CPU's part and lets the hypervisor's own interrupts through.
+///
+/// # Errors
+/// [`GicError`]: this CPU's part does not work.
+pub fn init_cpu() -> Result<(), GicError> {
+    if let (Some(controller), Some(own)) = (CONTROLLER.get(), OWN.get()) {
         controller.init_cpu()?;
         for sgi in [PING, STOP, KICK] {
             controller.enable(sgi.into());
         }
-        controller.configure(timer.id, timer.trigger);
-        controller.enable(timer.id);
+        for interrupt in own.all() {
+            controller.configure(interrupt.id, interrupt.trigger);
+            controller.enable(interrupt.id);
+        }
     }
     Ok(())
 }
@@ -153,23 +187,37 @@ fn dispatch(interrupt: Acknowledged) -> Done {
             cpu.pings.fetch_add(1, Ordering::Release);
             time::arm_timer(time::ticks(TICK_MICROSECONDS));
         }
-        Some(IntId::Ppi(ppi)) if Some(&ppi) == TIMER.get() => {
-            time::stop_timer();
-            cpu.ticks.fetch_add(1, Ordering::Release);
-            barrier::dsb_ish();
-            barrier::sev();
-        }
         Some(IntId::Sgi(STOP)) => crate::report::halt(),
         // It took the CPU out of its guest or its sleep, which was its purpose.
         Some(IntId::Sgi(KICK)) => (),
+        Some(id @ IntId::Ppi(_)) if take_own(cpu, id) => (),
         Some(id) if console::input::take_interrupt(id) => (),
-        Some(id) if domain::take_interrupt(cpu, id) => return Done::ByDomain,
+        Some(id) if domain::take_interrupt(id) => return Done::ByDomain,
         _ => warn!(
             "gic: {} took INTID {}, which nobody asked for",
             cpu.id, interrupt.register
         ),
     }
     Done::Here
+}
+
+/// Handles a private interrupt, if it is the hypervisor's.
+fn take_own(cpu: &percpu::PerCpu, id: IntId) -> bool {
+    let Some(own) = OWN.get() else {
+        return false;
+    };
+    if id == own.timer.id {
+        time::stop_timer();
+        cpu.ticks.fetch_add(1, Ordering::Release);
+        barrier::dsb_ish();
+        barrier::sev();
+    } else if id == own.virtual_timer.id {
+        domain::timer::expired(cpu);
+    } else {
+        // Maintenance: it took the vCPU out, whose list registers are looked at before it goes on.
+        return own.maintenance.is_some_and(|own| own.id == id);
+    }
+    true
 }
 
 /// Has a CPU look at what its vCPU must do.
@@ -206,6 +254,11 @@ pub fn deactivate(id: IntId) {
     if let Some(controller) = CONTROLLER.get() {
         controller.deactivate(id.get());
     }
+}
+
+/// The frame that controls virtual CPU interfaces (GICH); `None` where system registers do.
+pub fn virtual_interface() -> Option<Registers> {
+    CONTROLLER.get()?.virtual_interface()
 }
 
 /// Shared interrupts of the machine.

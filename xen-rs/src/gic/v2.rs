@@ -30,6 +30,7 @@ const ALL_OTHERS: u32 = 1 << 24;
 pub struct GicV2 {
     distributor: Registers,
     cpu_interface: Registers,
+    virtual_interface: Option<Registers>,
 }
 
 impl GicV2 {
@@ -38,6 +39,7 @@ impl GicV2 {
         let gic = Self {
             distributor: device::map(node.distributor)?,
             cpu_interface: device::map(node.cpu_interface)?,
+            virtual_interface: node.hypervisor_interface.map(device::map).transpose()?,
         };
         let typer = gic.distributor.read32(GICD_TYPER);
         let lines = ((typer & 0x1f) + 1) * 32;
@@ -72,6 +74,10 @@ impl GicV2 {
 }
 
 impl Controller for GicV2 {
+    fn virtual_interface(&self) -> Option<Registers> {
+        self.virtual_interface
+    }
+
     fn init_cpu(&self) -> Result<(), GicError> {
         frame::reset(&self.distributor, 0, 32);
         percpu::this()

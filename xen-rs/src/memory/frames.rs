@@ -4,8 +4,8 @@ use log::warn;
 use spin::Once;
 use xen_abi::DomId;
 use xen_core::memory::buddy::{Block, Buddy, FreeError, MAX_ORDER, OutOfMemory};
-use xen_core::memory::frame::{BankError, FrameInfo, FrameTable, FrameType};
-use xen_types::{HpaRange, Mfn, PAGE_SHIFT, PAGE_SIZE};
+use xen_core::memory::frame::{BankError, FrameError, FrameInfo, FrameTable, FrameType, Left};
+use xen_types::{HpaRange, Mfn, PAGE_SIZE};
 
 use crate::lock::IrqLock;
 
@@ -109,18 +109,57 @@ pub fn allocate_for_domain(
     Ok(block.range())
 }
 
-/// Whether every frame that `range` touches is RAM of `owner`.
-pub fn is_ram_of(range: HpaRange, owner: DomId) -> bool {
-    let Some(table) = TABLE.get() else {
-        return false;
-    };
-    let (first, last) = (range.start().frame().get(), range.end().get() - 1);
-    (first..=last >> PAGE_SHIFT).all(|frame| {
-        table.lookup(Mfn::new(frame)).is_some_and(|info| {
-            let state = info.state();
-            state.owner == owner && state.kind == FrameType::DomainRam
-        })
-    })
+/// The domain whose RAM a frame is.
+pub fn owner_of_ram(mfn: Mfn) -> Option<DomId> {
+    let state = table()?.lookup(mfn)?.state();
+    (state.kind == FrameType::DomainRam).then_some(state.owner)
+}
+
+/// Takes a reference to a frame of a domain's RAM: until [`put`] it stays that.
+///
+/// # Errors
+/// [`FrameError`], also if the frame is not RAM at all.
+pub fn get(mfn: Mfn, owner: DomId) -> Result<(), FrameError> {
+    let entry = table().and_then(|table| table.lookup(mfn));
+    entry
+        .ok_or(FrameError::NotOwned)?
+        .get(owner, FrameType::DomainRam)
+}
+
+/// Gives a reference back. Nothing may lead to the frame through it any more.
+pub fn put(mfn: Mfn) {
+    let entry = table().and_then(|table| table.lookup(mfn));
+    free_if_left(mfn, entry.map(FrameInfo::put));
+}
+
+/// A domain gives a frame of its RAM up, to which it has no way any more: it is free when nobody
+/// else refers to it.
+pub fn give_up(mfn: Mfn, owner: DomId) {
+    let single = BUDDY.lock().as_mut().map(|buddy| buddy.single_out(mfn));
+    if let Some(Err(error)) = single {
+        warn!("memory: {error}");
+        return;
+    }
+    let entry = table().and_then(|table| table.lookup(mfn));
+    free_if_left(mfn, entry.map(|entry| entry.give_up(owner)));
+}
+
+fn free_if_left(mfn: Mfn, left: Option<Result<Left, FrameError>>) {
+    match left {
+        Some(Ok(Left::Nothing)) => {
+            if let Some(Err(error)) = Block::new(mfn, 0).map(free_block) {
+                warn!("memory: {error}");
+            }
+        }
+        Some(Ok(Left::Held)) => {}
+        Some(Err(error)) => warn!("memory: frame {mfn}: {error}"),
+        None => warn!("memory: frame {mfn} is not RAM"),
+    }
+}
+
+/// The frame table, once memory is set up.
+pub fn table() -> Option<&'static FrameTable<'static>> {
+    TABLE.get()
 }
 
 /// A frame for a page table.

@@ -15,8 +15,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::cli::BuildOptions;
 use crate::context::Context;
-use crate::process;
 use crate::setup::Toolchain;
+use crate::{process, programs};
 use header::EarlyConsole;
 
 /// The image's crate and program.
@@ -33,10 +33,11 @@ pub struct Image {
     pub elf: PathBuf,
 }
 
-/// `cargo xtask build`.
+/// `cargo xtask build`: the image and the toolstack.
 pub fn build_verb(context: &Context, options: &BuildOptions) -> Result<()> {
     let toolchain = Toolchain::prepare(context)?;
-    build(context, &toolchain, options.earlycon.as_ref()).map(drop)
+    build(context, &toolchain, options.earlycon.as_ref())?;
+    programs::toolstack(context).map(drop)
 }
 
 /// Builds the image with the toolchain, and says where it is and how large.

@@ -7,6 +7,7 @@ mod apt;
 mod mirror;
 mod needs;
 mod rust;
+mod static_rust;
 
 use std::fmt::Write as _;
 
@@ -16,6 +17,7 @@ pub use apt::Apt;
 pub use mirror::{KEYRING, Mirror};
 pub use needs::{DEBIAN_PACKAGES, QEMU};
 pub use rust::Toolchain;
+pub use static_rust::StaticToolchain;
 
 use crate::context::Context;
 use crate::version::Version;

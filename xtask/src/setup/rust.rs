@@ -31,11 +31,22 @@ const FLAGS: &[&str] = &[
 
 /// Where the compiler comes from.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Origin {
+pub(super) enum Origin {
     /// The active toolchain, which has the target.
     Active,
     /// Debian's packages; `core` is built from source.
     Debian,
+}
+
+impl Origin {
+    /// Where the compiler for `target` comes from; Debian's is installed if it has to be.
+    pub(super) fn of(context: &Context, target: &str) -> Result<Self> {
+        if has_target(context, target)? {
+            return Ok(Self::Active);
+        }
+        ensure(context, DEBIAN_RUST)?;
+        Ok(Self::Debian)
+    }
 }
 
 /// What compiles and links the image.
@@ -47,16 +58,8 @@ pub struct Toolchain {
 impl Toolchain {
     /// Finds a toolchain that can build the image, installing Debian's if there is none.
     pub fn prepare(context: &Context) -> Result<Self> {
-        let origin = if has_target(context)? {
-            Origin::Active
-        } else {
-            Origin::Debian
-        };
-        if origin == Origin::Debian {
-            ensure(context, DEBIAN_RUST)?;
-        }
         Ok(Self {
-            origin,
+            origin: Origin::of(context, TARGET)?,
             linker: linker(context)?,
         })
     }
@@ -118,7 +121,7 @@ impl Toolchain {
 }
 
 /// Debian's cargo, whatever toolchain runs this program.
-fn debian_cargo(context: &Context, verb: &str) -> Command {
+pub(super) fn debian_cargo(context: &Context, verb: &str) -> Command {
     let program = if verb == "clippy" {
         "/usr/bin/cargo-clippy"
     } else {
@@ -156,8 +159,8 @@ pub fn without_cargo_env(command: &mut Command) -> &mut Command {
 }
 
 /// Whether the active toolchain has `core` for the target.
-fn has_target(context: &Context) -> Result<bool> {
-    let library = rustc_prints(context, &["--print", "target-libdir", "--target", TARGET])?;
+fn has_target(context: &Context, target: &str) -> Result<bool> {
+    let library = rustc_prints(context, &["--print", "target-libdir", "--target", target])?;
     let Ok(files) = std::fs::read_dir(library) else {
         return Ok(false);
     };
@@ -167,7 +170,7 @@ fn has_target(context: &Context) -> Result<bool> {
 }
 
 /// The active toolchain's own linker, or ld.lld.
-fn linker(context: &Context) -> Result<PathBuf> {
+pub(super) fn linker(context: &Context) -> Result<PathBuf> {
     let library = rustc_prints(context, &["--print", "target-libdir"])?;
     let own = library.with_file_name("bin/rust-lld");
     if own.is_file() {

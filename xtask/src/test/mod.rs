@@ -81,8 +81,9 @@ impl Checks {
             let images = self.must("image and guests", |_| {
                 parts::build(context, &Toolchain::prepare(context)?)
             })?;
+            let programs = self.must("programs for Dom0", |_| parts::programs(context))?;
             self.step("QEMU tests", |tally| {
-                parts::qemu(context, &packages, &images, filter, tally)
+                parts::qemu(context, &packages, &images, &programs, filter, tally)
             })?;
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! The steps of `cargo xtask test`.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
@@ -10,7 +11,7 @@ use crate::context::Context;
 use crate::image::guests::{self, Guests};
 use crate::image::{self, Image};
 use crate::setup::Toolchain;
-use crate::{debian, doc, process};
+use crate::{debian, doc, process, programs};
 
 /// Tests that boot the image have names that start with this; the host tests leave them out.
 const QEMU_TESTS: &str = "in-qemu::";
@@ -19,11 +20,11 @@ const QEMU_JOBS: &str = "2";
 
 /// What Debian's arm64 packages bring for the tests.
 pub struct Packages {
-    kernel: std::path::PathBuf,
-    newer_kernel: std::path::PathBuf,
-    busybox: std::path::PathBuf,
-    device_trees: std::path::PathBuf,
-    u_boot: std::path::PathBuf,
+    kernel: PathBuf,
+    newer_kernel: PathBuf,
+    busybox: PathBuf,
+    device_trees: PathBuf,
+    u_boot: PathBuf,
 }
 
 impl Packages {
@@ -130,11 +131,17 @@ pub fn build(context: &Context, toolchain: &Toolchain) -> Result<Images> {
     })
 }
 
+/// What tests run in Dom0; returns their folder.
+pub fn programs(context: &Context) -> Result<PathBuf> {
+    programs::for_tests(context)
+}
+
 /// The image in QEMU.
 pub fn qemu(
     context: &Context,
     packages: &Packages,
     images: &Images,
+    programs: &Path,
     filter: Option<&str>,
     tally: &mut Tally,
 ) -> Result<()> {
@@ -152,6 +159,7 @@ pub fn qemu(
     cargo
         .env("XEN_RS_IMAGE", &images.hypervisor.file)
         .env("XEN_RS_FUZZ_GUEST", &images.guests.fuzz)
+        .env("XEN_RS_PROGRAMS", programs)
         .env("XEN_RS_LOG_DIR", context.target.join("qemu-logs"));
     packages.show(&mut cargo);
     tests(context, &mut cargo, tally)

@@ -7,7 +7,7 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 use std::{env, eprintln, format, fs};
 
-use xen_types::{HpaRange, IntId};
+use xen_types::{Gpa, GpaRange, HpaRange, IntId};
 
 use super::{Built, build_blob};
 use crate::node::Status;
@@ -52,10 +52,13 @@ fn check(name: &str, blob: &[u8]) -> Result<bool, String> {
     };
     let uart = dtb.console(ConsoleChoice::StdoutPath).ok();
     let path = uart.map(|uart| uart.node.to_string());
-    let built = build_blob(blob, path.as_deref(), &[], |_| {});
+    let built = build_blob(blob, path.as_deref(), &[], |plan| {
+        plan.hypervisor.extended_space = GpaRange::new(Gpa::new(0), 1 << 46);
+    });
     let built = built.map_err(|error| format!("{name}: {error}"))?;
     let mut owned = owned_by_hypervisor(&dtb, &host);
     owned.extend(uart.map(|uart| uart.regs));
+    extended_regions_are_holes(&built, &owned).map_err(|fault| format!("{name}: {fault}"))?;
     for (range, owned) in pairs(&built.resources.mmio, &owned) {
         if range.overlaps(owned) {
             return Err(format!(
@@ -117,6 +120,33 @@ fn owned_by_hypervisor(dtb: &Dtb<'_>, host: &Host) -> Vec<HpaRange> {
         }
     }
     owned
+}
+
+/// Nothing of the host is where Dom0 may map others' pages, and Linux can use all of it.
+fn extended_regions_are_holes(built: &Built, owned: &[HpaRange]) -> Result<(), String> {
+    let node = built.node("/hypervisor");
+    let regions: Vec<HpaRange> = (1..)
+        .map_while(|number| node.registers(number).ok().flatten())
+        .collect();
+    // Below 4 GiB there may be no room.
+    let room = built.dtb().root().cell_sizes().address > 1;
+    if regions.is_empty() && room {
+        return Err("no extended region".into());
+    }
+    if !regions.is_sorted_by(|a, b| a.end() < b.start()) {
+        return Err(format!("extended regions {regions:?} do not ascend"));
+    }
+    for region in &regions {
+        let sections = region.start().is_aligned(128 << 20) && region.size() % (128 << 20) == 0;
+        if !sections || region.size() < 1 << 30 {
+            return Err(format!("extended region {region} is not of use to Linux"));
+        }
+    }
+    let used: Vec<HpaRange> = built.resources.mmio.iter().chain(owned).copied().collect();
+    match pairs(&regions, &used).find(|(region, used)| region.overlaps(*used)) {
+        Some((region, used)) => Err(format!("extended region {region} holds {used}")),
+        None => Ok(()),
+    }
 }
 
 fn pairs<'r>(

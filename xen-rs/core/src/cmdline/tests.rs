@@ -79,6 +79,7 @@ fn a_malformed_value_names_key_value_and_remedy() {
     assert_eq!(error("dtuart="), r#"dtuart="": a value is missing"#);
     assert_eq!(error("dtuart"), r#"dtuart="": a value is missing"#);
     assert!(error("selftest=x").contains("stack-overflow"));
+    assert!(error("sched=rtds").contains("time-sharing"));
     assert!(error("dom0_mem=lots").contains("512M"));
     // An earlier value does not become right by a later one.
     assert!(error("loglvl=loud loglvl=info").contains("loud"));
@@ -86,17 +87,16 @@ fn a_malformed_value_names_key_value_and_remedy() {
 
 #[test]
 fn what_later_parts_need_is_kept_and_warned_of() {
-    let line = "dom0_mem=512M,max:1G dom0_max_vcpus=2-4 sched=null iommu=no-sharept \
+    let line = "dom0_mem=512M,max:1G dom0_max_vcpus=2-4 iommu=no-sharept \
                 pci-passthrough assignable=0000:01:00.0,0000:02:00.0 sync_console";
     let options = parse(line);
     let memory = options.dom0_mem.unwrap();
     assert_eq!((memory.size, memory.max), (Some(512 << 20), Some(1 << 30)));
     assert_eq!(options.dom0_max_vcpus.unwrap().count(3), 3);
-    assert_eq!(options.sched, Some("null"));
     assert_eq!(options.iommu, Some("no-sharept"));
     assert_eq!(options.pci_passthrough, Some(""));
     assert_eq!(options.assignable, Some("0000:01:00.0,0000:02:00.0"));
-    assert_eq!(options.warnings().len(), 5);
+    assert_eq!(options.warnings().len(), 4);
 }
 
 #[test]
@@ -126,6 +126,7 @@ fn every_known_key_has_an_effect_or_says_that_it_has_none() {
             "dom0_mem" => "1G",
             "dom0_max_vcpus" => "2",
             "console" => "none",
+            "sched" => "null",
             "selftest" => "panic",
             "noreboot" => "yes",
             _ => "serial1",

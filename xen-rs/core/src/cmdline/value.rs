@@ -1,6 +1,7 @@
 //! Values of the command line. A reader's error says what to write instead.
 
 use crate::log::Thresholds;
+use crate::sched::{Policy, UnknownPolicy};
 
 /// What to try once all CPUs are up: a guest, or a fault to see its report.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,6 +27,13 @@ pub(super) fn thresholds(value: &str) -> Result<Thresholds, &'static str> {
     Thresholds::try_from(value).map_err(
         |_| "use none, error, warning, info, debug or all, or two of them as in info/debug",
     )
+}
+
+/// How vCPUs share CPUs.
+pub(super) fn scheduler(value: &str) -> Result<Policy, &'static str> {
+    value
+        .parse()
+        .map_err(|UnknownPolicy| "use time-sharing (or credit2, credit: the same), or null")
 }
 
 /// Whether there is a console.

@@ -16,7 +16,7 @@ pub mod stage2;
 
 use core::marker::PhantomData;
 
-use xen_types::{Hpa, Mfn};
+use xen_types::{Hpa, Mfn, PAGE_SIZE};
 
 use self::geometry::Piece;
 pub use self::geometry::{ENTRIES, LIMIT};
@@ -149,6 +149,31 @@ impl<F: Format> PageTable<F> {
             change::prune(memory, self.root, 0, piece);
             return Err(error.into());
         }
+        mapping.fill(memory, self.root, 0, piece);
+        Ok(())
+    }
+
+    /// Maps the page at `input` to `output`, whatever is mapped there; a block that reaches beyond is
+    /// split. What lies in it is unmapped for a moment, as is the page.
+    ///
+    /// # Errors
+    /// [`MapError::BadRange`], [`MapError::OutOfTables`]; the page leads where it led before.
+    pub fn replace(
+        &mut self,
+        memory: &mut impl TableMemory,
+        input: u64,
+        output: Hpa,
+        attributes: F::Attributes,
+    ) -> Result<(), MapError> {
+        let piece = Piece::new(input, PAGE_SIZE)?;
+        Piece::new(output.get(), PAGE_SIZE)?;
+        self.split_at_ends(memory, piece)?;
+        let mapping = Mapping::<F>::new(input, output, attributes);
+        if let Err(error) = mapping.prepare(memory, self.root, 0, piece) {
+            change::prune(memory, self.root, 0, piece);
+            return Err(error.into());
+        }
+        change::clear(memory, self.root, 0, piece);
         mapping.fill(memory, self.root, 0, piece);
         Ok(())
     }

@@ -19,8 +19,13 @@ const DEVICE: u64 = 0b0001 << 2;
 /// Execution is allowed nowhere; bit 53 stays 0, which says the same with and without FEAT_XNX.
 const EXECUTE_NEVER: u64 = 1 << 54;
 
+/// Whose the memory is, in bits that are for software (D8.3.2): 0 the domain's own.
+const FOREIGN: u64 = 1 << 56;
+const GRANTED: u64 = 2 << 56;
+const SHARED: u64 = 3 << 56;
+
 /// The bits that tell attributes apart.
-const MASK: u64 = EXECUTE_NEVER | READ | WRITE | 0b1111 << 2;
+const MASK: u64 = 3 << 56 | EXECUTE_NEVER | READ | WRITE | 0b1111 << 2;
 
 /// Input address bits that one table of level 1 translates.
 const ONE_TABLE_BITS: u32 = 39;
@@ -34,10 +39,29 @@ pub enum Attributes {
     ReadOnlyRam,
     /// Registers of a device.
     Device,
+    /// RAM of another domain; the mapping holds a reference to its frame.
+    Foreign,
+    /// The same for reading only.
+    ReadOnlyForeign,
+    /// RAM that another domain, or this one, grants; a handle holds the reference to its frame.
+    Granted,
+    /// The same for reading only.
+    ReadOnlyGranted,
+    /// A page of the hypervisor that the domain shares.
+    Shared,
 }
 
 impl Attributes {
-    const ALL: [Self; 3] = [Self::Ram, Self::ReadOnlyRam, Self::Device];
+    const ALL: [Self; 8] = [
+        Self::Ram,
+        Self::ReadOnlyRam,
+        Self::Device,
+        Self::Foreign,
+        Self::ReadOnlyForeign,
+        Self::Granted,
+        Self::ReadOnlyGranted,
+        Self::Shared,
+    ];
 
     const fn bits(self) -> u64 {
         ACCESS_FLAG
@@ -46,6 +70,11 @@ impl Attributes {
                 Self::Ram => WRITE_BACK | READ | WRITE,
                 Self::ReadOnlyRam => WRITE_BACK | READ | EXECUTE_NEVER,
                 Self::Device => DEVICE | READ | WRITE | EXECUTE_NEVER,
+                Self::Foreign => FOREIGN | WRITE_BACK | READ | WRITE | EXECUTE_NEVER,
+                Self::ReadOnlyForeign => FOREIGN | WRITE_BACK | READ | EXECUTE_NEVER,
+                Self::Granted => GRANTED | WRITE_BACK | READ | WRITE | EXECUTE_NEVER,
+                Self::ReadOnlyGranted => GRANTED | WRITE_BACK | READ | EXECUTE_NEVER,
+                Self::Shared => SHARED | WRITE_BACK | READ | WRITE | EXECUTE_NEVER,
             }
     }
 }

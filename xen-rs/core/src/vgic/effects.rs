@@ -128,6 +128,12 @@ impl Effects {
         }
     }
 
+    /// Whether there is nothing to do.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.kicks.is_empty() && self.physical.is_empty()
+    }
+
     /// The CPUs that must look at their interrupts: one that runs must exit, one that waits for an
     /// interrupt must wake.
     pub fn take_kicks(&mut self) -> CpuSet {

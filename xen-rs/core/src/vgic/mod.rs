@@ -38,7 +38,7 @@ mod mmio;
 mod ready;
 mod sgi;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use xen_types::Affinity;
 

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use super::{Lock, Locking};
 
 /// Locks of the host.
-enum HostLocks {}
+pub(crate) enum HostLocks {}
 
 impl Locking for HostLocks {
     type Lock<T> = Mutex<T>;

@@ -1,8 +1,10 @@
 //! Hypercalls with any number, sub-operation and arguments.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use guests::machine::Machine;
 use guests::random::Random;
-use guests::{exception, hypercall, power, time};
+use guests::{exception, hypercall, power, println, time};
 use xen_abi::console::ConsoleOp;
 use xen_abi::hypercall::Hypercall;
 use xen_abi::sched::SchedOp;
@@ -13,16 +15,48 @@ use super::values::Values;
 /// Ticks between timer interrupts, which end the calls that wait for one.
 const PERIOD: u64 = 5000;
 
-pub fn run(machine: &Machine, random: &mut Random, count: u64) -> u64 {
+/// What the second CPU starts from and how much it does; zero once it is done.
+static SEED: AtomicU64 = AtomicU64::new(0);
+static LEFT: AtomicU64 = AtomicU64::new(0);
+
+/// With `both` on the command line two CPUs share the calls.
+pub fn run(machine: &'static Machine, random: &mut Random, count: u64) -> u64 {
+    if !machine.has("both") {
+        return make(machine, random, count);
+    }
+    SEED.store(random.next(), Ordering::Relaxed);
+    LEFT.store(count / 2, Ordering::Release);
+    if power::start_second_cpu(machine, second) != 0 {
+        println!("fuzz: there is no second vCPU");
+        return 0;
+    }
+    let done = make(machine, random, count - count / 2);
+    while LEFT.load(Ordering::Acquire) != 0 {
+        power::relax();
+    }
+    done + count / 2
+}
+
+fn second(machine: &'static Machine) {
+    let mut random = Random::new(SEED.load(Ordering::Relaxed));
+    make(machine, &mut random, LEFT.load(Ordering::Acquire));
+    LEFT.store(0, Ordering::Release);
+}
+
+/// Makes calls on this CPU.
+fn make(machine: &Machine, random: &mut Random, count: u64) -> u64 {
     let values = Values::new(machine);
     power::accept_interrupts(machine, &[time::TIMER_PPI]);
     exception::repeat_alarm(PERIOD);
     exception::tolerate();
+    let mut succeeded = 0_u64;
     for done in 0..count {
         let (number, arguments) = call(&values, random);
-        hypercall::raw(number, arguments);
+        let result = hypercall::raw(number, arguments) as i64;
+        succeeded += u64::from(result >= 0);
         mark(done, count);
     }
+    println!("fuzz: {succeeded} calls succeeded");
     count
 }
 
@@ -31,8 +65,10 @@ fn call(values: &Values, random: &mut Random) -> (u64, [u64; 5]) {
     loop {
         let number = number(random);
         let mut arguments = [0; 5].map(|_| values.any(random));
-        if !random.once_in(4) {
-            arguments[0] = random.below(40);
+        match random.below(4) {
+            0..=1 => arguments[0] = random.below(12),
+            2 => arguments[0] = random.below(40),
+            _ => {}
         }
         if number as u32 == Hypercall::ConsoleIo.number() as u32 {
             quieten(values, random, &mut arguments);

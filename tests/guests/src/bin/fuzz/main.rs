@@ -3,7 +3,8 @@
 //! Whatever it does, the hypervisor must neither stop nor hang; what it answers is its own matter.
 //!
 //! Command line: what to do, one or more of `hypercalls`, `gic`, `registers`, `firmware`, `vectors`;
-//! `seed=NUMBER` for other numbers; `count=NUMBER` for how many calls. Each kind prints marks as it
+//! `seed=NUMBER` for other numbers; `count=NUMBER` for how many calls; `both` for hypercalls of two
+//! CPUs at once. Each kind prints marks as it
 //! goes and ends with `fuzz: done COUNT`.
 
 #![no_std]
@@ -26,7 +27,7 @@ guests::entry!(main);
 const COUNT: u64 = 100_000;
 
 /// A kind of torment: what it does, given how many calls to make; returns how many it made.
-type Torment = fn(&Machine, &mut Random, u64) -> u64;
+type Torment = fn(&'static Machine, &mut Random, u64) -> u64;
 
 const KINDS: [(&str, Torment); 5] = [
     ("hypercalls", hypercalls::run),
@@ -36,7 +37,7 @@ const KINDS: [(&str, Torment); 5] = [
     ("vectors", vectors::run),
 ];
 
-fn main(machine: &Machine) {
+fn main(machine: &'static Machine) {
     let seed = machine.number("seed").unwrap_or(1);
     let count = machine.number("count").unwrap_or(COUNT);
     let mut random = Random::new(seed);

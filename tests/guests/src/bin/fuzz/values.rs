@@ -1,28 +1,26 @@
 //! Numbers and pointers, some of which make sense.
 
-use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use guests::machine::Machine;
 use guests::mmu;
 use guests::random::Random;
+use xen_abi::DomId;
 use xen_abi::hypercall::Hypercall;
 
 const PAGE: u64 = 4096;
 const PAGES: u64 = 16;
+const WORDS: usize = (PAGES * PAGE / 8) as usize;
 
 /// Memory that calls may read and write, and frames that they may give away.
 #[repr(C, align(4096))]
-struct Scratch(UnsafeCell<[u64; (PAGES * PAGE / 8) as usize]>);
+struct Scratch([AtomicU64; WORDS]);
 
-// SAFETY: only `Values` writes it, from one CPU; what the hypervisor writes there meanwhile is of no
-// account.
-unsafe impl Sync for Scratch {}
-
-static SCRATCH: Scratch = Scratch(UnsafeCell::new([0; (PAGES * PAGE / 8) as usize]));
+static SCRATCH: Scratch = Scratch([const { AtomicU64::new(0) }; WORDS]);
 
 /// Where the scratch memory starts.
 fn scratch() -> u64 {
-    SCRATCH.0.get() as u64
+    SCRATCH.0.as_ptr() as u64
 }
 
 /// Makes arguments.
@@ -40,15 +38,17 @@ impl Values {
     /// A number of any kind.
     pub fn number(&self, random: &mut Random) -> u64 {
         loop {
-            let number = match random.below(10) {
+            let number = match random.below(12) {
                 0..=2 => random.below(64),
-                3 => 1 << random.below(64),
-                4 => (1_u64 << random.below(64)).wrapping_sub(random.below(3)),
-                // DOMID_SELF and its neighbours.
-                5 => 0x7ff0 + random.below(16),
-                6 => scratch() / PAGE + random.below(PAGES),
-                7 => u64::MAX - random.below(64),
-                8 => random.next() & 0xffff_ffff,
+                3 => 0,
+                4 => 1 << random.below(64),
+                5 => (1_u64 << random.below(64)).wrapping_sub(random.below(3)),
+                6 => domain(random),
+                // Two fields of a structure.
+                7 => domain(random) | random.below(16) << 32,
+                8 => scratch() / PAGE + random.below(PAGES),
+                9 => u64::MAX - random.below(64),
+                10 => random.next() & 0xffff_ffff,
                 _ => random.next(),
             };
             if is_harmless(number) {
@@ -74,16 +74,10 @@ impl Values {
 
     /// An aligned pointer to scratch memory where some numbers were just written.
     fn good_pointer(&self, random: &mut Random) -> u64 {
-        let words = PAGES * PAGE / 8;
-        let first = random.below(words - 512);
-        for word in first..first + 8 {
-            let number = self.number(random);
-            // SAFETY: within the scratch memory, which is ours.
-            unsafe {
-                (SCRATCH.0.get() as *mut u64)
-                    .add(word as usize)
-                    .write(number)
-            };
+        // A page is left behind for what a call writes.
+        let first = random.below((PAGES - 1) * PAGE / 8);
+        for word in SCRATCH.0.iter().skip(first as usize).take(8) {
+            word.store(self.number(random), Ordering::Relaxed);
         }
         scratch() + first * 8
     }
@@ -95,11 +89,21 @@ impl Values {
 
     /// A number or a pointer.
     pub fn any(&self, random: &mut Random) -> u64 {
-        if random.once_in(2) {
-            self.number(random)
-        } else {
-            self.pointer(random)
+        match random.below(3) {
+            0 => random.below(4),
+            1 => self.number(random),
+            _ => self.pointer(random),
         }
+    }
+}
+
+/// The id of a domain: this one's, DOMID_SELF, those reserved for other meanings, or none.
+fn domain(random: &mut Random) -> u64 {
+    match random.below(4) {
+        0 => 0,
+        1 => DomId::SELF.get().into(),
+        2 => 0x7ff0 + random.below(16),
+        _ => random.below(1 << 16),
     }
 }
 

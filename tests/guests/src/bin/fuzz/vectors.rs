@@ -25,12 +25,12 @@ static TABLE: AtomicU64 = AtomicU64::new(0);
 static LEAVING: AtomicU64 = AtomicU64::new(0);
 
 /// The command line's seed decides for a table.
-pub fn run(machine: &Machine, _random: &mut Random, count: u64) -> u64 {
+pub fn run(machine: &'static Machine, _random: &mut Random, count: u64) -> u64 {
     let seed = machine.number("seed").unwrap_or(1);
     let table = TABLES[(seed % TABLES.len() as u64) as usize];
     println!("fuzz: vectors at {table:#x}");
     TABLE.store(table, Ordering::Relaxed);
-    if power::start_second_cpu(lose) != 0 {
+    if power::start_second_cpu(machine, lose) != 0 {
         println!("fuzz: vectors need a second vCPU");
         return 0;
     }
@@ -44,7 +44,7 @@ pub fn run(machine: &Machine, _random: &mut Random, count: u64) -> u64 {
     count
 }
 
-fn lose() {
+fn lose(_machine: &'static Machine) {
     LEAVING.store(1, Ordering::Relaxed);
     write_sysreg!("vbar_el1", TABLE.load(Ordering::Relaxed));
     // SAFETY: this CPU does not come back.

@@ -1,6 +1,6 @@
 //! Interrupts, from what causes them to the entry of the vector.
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use guests::gic::Gic;
 use guests::machine::Machine;
@@ -77,17 +77,15 @@ fn timer() -> u64 {
     }
 }
 
-/// The interrupt controller, for the second CPU.
-static MACHINE: AtomicU64 = AtomicU64::new(0);
+/// Whether the second CPU takes interrupts.
 static READY: AtomicBool = AtomicBool::new(false);
 /// Whether the second CPU sleeps between interrupts.
 static IDLE: AtomicBool = AtomicBool::new(false);
 
-fn sgi_to_second(machine: &Machine, runs: u64, idle: bool) -> Option<Cost> {
+fn sgi_to_second(machine: &'static Machine, runs: u64, idle: bool) -> Option<Cost> {
     IDLE.store(idle, Ordering::Relaxed);
     if !READY.load(Ordering::Acquire) {
-        MACHINE.store(core::ptr::from_ref(machine) as u64, Ordering::Release);
-        if power::start_second_cpu(second) != 0 {
+        if power::start_second_cpu(machine, second) != 0 {
             return None;
         }
         while !READY.load(Ordering::Acquire) {
@@ -102,9 +100,7 @@ fn sgi_to_second(machine: &Machine, runs: u64, idle: bool) -> Option<Cost> {
     })
 }
 
-fn second() {
-    // SAFETY: the first CPU's machine lives as long as the guest does, and nobody changes it.
-    let machine = unsafe { &*(MACHINE.load(Ordering::Acquire) as *const Machine) };
+fn second(machine: &'static Machine) {
     power::accept_interrupts(machine, &[SGI]);
     READY.store(true, Ordering::Release);
     loop {

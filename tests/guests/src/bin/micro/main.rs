@@ -26,12 +26,12 @@ struct Cost {
 }
 
 /// A row: its name, and how it is measured for a number of runs; `None` if it cannot be here.
-type Row = (&'static str, fn(&Machine, u64) -> Option<Cost>);
+type Row = (&'static str, fn(&'static Machine, u64) -> Option<Cost>);
 
 /// Rows of interrupts come last: for them the second CPU is started.
 const ROWS: [&[Row]; 2] = [&traps::ROWS, &interrupts::ROWS];
 
-fn main(machine: &Machine) {
+fn main(machine: &'static Machine) {
     println!("micro: gic {}", machine.gic.version());
     println!("micro: hertz {}", guests::time::hertz());
     let runs = machine.number("runs").unwrap_or(RUNS);

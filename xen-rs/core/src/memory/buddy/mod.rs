@@ -12,7 +12,7 @@ mod block;
 
 use arrayvec::ArrayVec;
 use xen_abi::DomId;
-use xen_types::HpaRange;
+use xen_types::{HpaRange, Mfn};
 
 pub use block::{Block, Blocks, MAX_ORDER};
 
@@ -52,6 +52,9 @@ pub enum AddError {
 /// Why a block cannot be freed or split.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FreeError {
+    /// A number that no frame has.
+    #[error("frame {0} is beyond the address space")]
+    NoFrame(Mfn),
     /// Not a block that was allocated with this order, or no longer.
     #[error("memory at {0} is not an allocated block")]
     NotABlock(HpaRange),
@@ -216,6 +219,26 @@ impl<'a> Buddy<'a> {
                 .map_err(|error| FreeError::Frame(block.range(), error))?;
         }
         Ok(())
+    }
+
+    /// Makes a frame of an allocated block a block of its own, in as many steps as the block has
+    /// orders.
+    ///
+    /// # Errors
+    /// [`FreeError::NoFrame`], [`FreeError::NotABlock`] if it is in no allocated block; nothing has
+    /// changed.
+    pub fn single_out(&mut self, frame: Mfn) -> Result<Block, FreeError> {
+        let single = Block::new(frame, 0).ok_or(FreeError::NoFrame(frame))?;
+        let whole = (0..=MAX_ORDER)
+            .filter_map(|order| Block::around(frame, order))
+            .find(|block| self.owned(*block).is_ok())
+            .ok_or(FreeError::NotABlock(single.range()))?;
+        for order in (1..=whole.order()).rev() {
+            if let Some(half) = Block::around(frame, order) {
+                self.split(half, order - 1)?;
+            }
+        }
+        Ok(single)
     }
 
     /// The frames of an allocated block, and the state of the first.

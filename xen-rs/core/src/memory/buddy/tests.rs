@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use xen_types::{Hpa, Mfn, PAGE_SIZE};
 
 use super::*;
+use crate::memory::frame::Left;
 
 const OWNER: DomId = DomId::XEN;
 const KIND: FrameType = FrameType::Hypervisor;
@@ -286,7 +287,7 @@ fn a_referenced_block_stays_as_it_was() {
         assert_eq!((state.owner, state.kind), (OWNER, KIND));
     }
     assert_eq!(buddy.free_frames(), 8);
-    last.put().unwrap();
+    assert_eq!(last.put(), Ok(Left::Held));
     buddy.free(taken).unwrap();
     assert_eq!(buddy.free_frames(), 16);
 }
@@ -316,9 +317,41 @@ fn a_split_block_is_freed_in_parts() {
         buddy.free(block(first + 2 * pair, 1)).unwrap();
     }
     assert_eq!(buddy.free_frames(), 14);
-    table.lookup(taken.first()).unwrap().put().unwrap();
+    let left = table.lookup(taken.first()).unwrap().put();
+    assert_eq!(left, Ok(Left::Held));
     buddy.free(block(first, 1)).unwrap();
     assert_eq!(buddy.free_blocks(), HashSet::from([block(0, 4)]));
+}
+
+#[test]
+fn a_frame_in_the_middle_of_a_block_is_freed_alone() {
+    let ram = Ram::new(&[(0, 64)]);
+    let table = ram.table();
+    let mut buddy = Buddy::new(&table);
+    buddy.add(frames(0, 64)).unwrap();
+    let taken = buddy.allocate(5, OWNER, KIND).unwrap();
+    let middle = Mfn::new(taken.first().get() + 13);
+    let free = |frame| buddy_entry(&table, frame).state().kind == FrameType::Free;
+    assert!(!free(middle));
+    let single = buddy.single_out(middle).unwrap();
+    assert_eq!((single.first(), single.order()), (middle, 0));
+    assert_eq!(buddy.single_out(middle), Ok(single));
+    buddy.free(single).unwrap();
+    assert!(free(middle));
+    assert_eq!(buddy.free_frames(), 33);
+    assert!(matches!(
+        buddy.single_out(middle),
+        Err(FreeError::NotABlock(_))
+    ));
+    for frame in frame_numbers(taken).filter(|frame| *frame != middle.get()) {
+        let single = buddy.single_out(Mfn::new(frame)).unwrap();
+        buddy.free(single).unwrap();
+    }
+    assert_eq!(buddy.free_blocks(), HashSet::from([block(0, 6)]));
+}
+
+fn buddy_entry<'a>(table: &FrameTable<'a>, frame: Mfn) -> &'a FrameInfo {
+    table.lookup(frame).unwrap()
 }
 
 #[derive(Clone, Debug)]

@@ -22,6 +22,19 @@ pub enum FrameType {
     PageTable = 3,
     /// RAM of a domain.
     DomainRam = 4,
+    /// Was RAM of a domain, which has given it up while others still refer to it: nobody can refer
+    /// to it anew, and whoever gives the last reference back frees it.
+    GivenUp = 5,
+}
+
+/// What is left of a frame that somebody has let go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "a frame that nobody holds is to be freed by whoever let it go last"]
+pub enum Left {
+    /// Somebody holds it still.
+    Held,
+    /// Nobody does: the caller frees it.
+    Nothing,
 }
 
 impl FrameType {
@@ -31,6 +44,7 @@ impl FrameType {
             2 => Self::Hypervisor,
             3 => Self::PageTable,
             4 => Self::DomainRam,
+            5 => Self::GivenUp,
             _ => Self::Reserved,
         }
     }
@@ -105,6 +119,13 @@ impl FrameState {
     /// Whether the frame is the first of a free block of `order`.
     pub const fn starts_free_block(self, order: u8) -> bool {
         matches!(self.kind, FrameType::Free) && self.part.0 == order
+    }
+
+    const fn left(self) -> Left {
+        match (self.kind, self.references) {
+            (FrameType::GivenUp, 0) => Left::Nothing,
+            _ => Left::Held,
+        }
     }
 
     const fn pack(self) -> u64 {
@@ -207,20 +228,40 @@ impl FrameInfo {
                 ..state
             })
         })
+        .map(drop)
     }
 
     /// Gives a reference back.
     ///
     /// # Errors
     /// [`FrameError::NotReferenced`].
-    pub fn put(&self) -> Result<(), FrameError> {
-        self.change(|state| {
+    pub fn put(&self) -> Result<Left, FrameError> {
+        let after = self.change(|state| {
             let references = state.references.checked_sub(1);
             Ok(FrameState {
                 references: references.ok_or(FrameError::NotReferenced)?,
                 ..state
             })
-        })
+        })?;
+        Ok(after.left())
+    }
+
+    /// `owner` gives a single frame of its RAM up: nobody can refer to it any more.
+    ///
+    /// # Errors
+    /// [`FrameError::NotOwned`], [`FrameError::NotYours`], [`FrameError::PartOfBlock`].
+    pub fn give_up(&self, owner: DomId) -> Result<Left, FrameError> {
+        let after = self.change(|state| {
+            state.expect(owner, FrameType::DomainRam)?;
+            if !state.starts_block(0) {
+                return Err(FrameError::PartOfBlock);
+            }
+            Ok(FrameState {
+                kind: FrameType::GivenUp,
+                ..state
+            })
+        })?;
+        Ok(after.left())
     }
 
     /// Gives an unreferenced single frame of `from` to `to`.
@@ -237,6 +278,7 @@ impl FrameInfo {
             }
             Ok(FrameState { owner: to, ..state })
         })
+        .map(drop)
     }
 
     /// Takes a reserved frame: it becomes `state`.
@@ -270,6 +312,7 @@ impl FrameInfo {
                 ..state
             })
         })
+        .map(drop)
     }
 
     /// From exactly `before` to `after`.
@@ -290,22 +333,22 @@ impl FrameInfo {
         }
     }
 
-    /// From whatever is there to what `rule` makes of it.
+    /// From whatever is there to what `rule` makes of it, which is returned.
     fn change(
         &self,
         rule: impl Fn(FrameState) -> Result<FrameState, FrameError>,
-    ) -> Result<(), FrameError> {
+    ) -> Result<FrameState, FrameError> {
         let mut before = self.state.load(Ordering::Acquire);
         loop {
-            let after = rule(FrameState::unpack(before))?.pack();
+            let after = rule(FrameState::unpack(before))?;
             let swapped = self.state.compare_exchange_weak(
                 before,
-                after,
+                after.pack(),
                 Ordering::AcqRel,
                 Ordering::Acquire,
             );
             match swapped {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(after),
                 Err(now) => before = now,
             }
         }

@@ -72,6 +72,8 @@ pub struct ListRegisters<F: Format> {
     used: usize,
     maintenance: u32,
     unlisted_ends: u32,
+    /// One of them asks for a maintenance interrupt of its own.
+    notifies: bool,
 }
 
 impl<F: Format> ListRegisters<F> {
@@ -84,6 +86,7 @@ impl<F: Format> ListRegisters<F> {
             used: 0,
             maintenance: 0,
             unlisted_ends: 0,
+            notifies: false,
         }
     }
 
@@ -108,6 +111,12 @@ impl<F: Format> ListRegisters<F> {
         self.unlisted_ends = hcr >> HCR_EOI_COUNT_SHIFT;
     }
 
+    /// Whether the guest's ends may cause a maintenance interrupt: the caller must then look whether
+    /// one is asserted, and sync if so, before the guest runs on.
+    pub const fn are_watched(&self) -> bool {
+        self.maintenance != 0 || self.notifies
+    }
+
     pub(super) const fn implemented(&self) -> usize {
         self.implemented
     }
@@ -126,6 +135,7 @@ impl<F: Format> ListRegisters<F> {
                 return Some(register);
             }
         }
+        self.notifies = false;
         None
     }
 
@@ -134,6 +144,13 @@ impl<F: Format> ListRegisters<F> {
         if let Some(slot) = self.registers.get_mut(self.used) {
             *slot = F::encode(register);
             self.used += 1;
+            self.notifies |= matches!(
+                register.backing,
+                Backing::Software {
+                    notify_end: true,
+                    ..
+                }
+            );
         }
     }
 

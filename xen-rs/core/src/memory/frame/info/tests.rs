@@ -57,7 +57,7 @@ fn a_referenced_frame_does_not_change_hands() {
         frame.release(FrameState::owned(ALICE, RAM, 0, 0)),
         referenced
     );
-    frame.put().unwrap();
+    assert_eq!(frame.put(), Ok(Left::Held));
     assert_eq!(frame.transfer(ALICE, RAM, BOB), Ok(()));
     assert_eq!(frame.state().owner, BOB);
     assert_eq!(frame.release(FrameState::owned(BOB, RAM, 0, 0)), Ok(()));
@@ -99,6 +99,22 @@ fn frames_of_a_larger_block_stay_together() {
     assert_eq!(frame.transfer(ALICE, RAM, BOB), Ok(()));
 }
 
+#[test]
+fn a_frame_that_is_given_up_is_freed_by_the_last_that_holds_it() {
+    let frame = taken_by(ALICE);
+    frame.get(ALICE, RAM).unwrap();
+    frame.get(ALICE, RAM).unwrap();
+    assert!(frame.give_up(BOB).is_err());
+    assert_eq!(frame.give_up(ALICE), Ok(Left::Held));
+    assert!(frame.give_up(ALICE).is_err());
+    assert!(frame.get(ALICE, RAM).is_err());
+    assert!(frame.transfer(ALICE, RAM, BOB).is_err());
+    assert_eq!(frame.put(), Ok(Left::Held));
+    assert_eq!(frame.put(), Ok(Left::Nothing));
+    let alone = taken_by(BOB);
+    assert_eq!(alone.give_up(BOB), Ok(Left::Nothing));
+}
+
 fn any_kind() -> impl Strategy<Value = FrameType> {
     prop::sample::select(std::vec![
         FrameType::Reserved,
@@ -106,6 +122,7 @@ fn any_kind() -> impl Strategy<Value = FrameType> {
         FrameType::Hypervisor,
         FrameType::PageTable,
         FrameType::DomainRam,
+        FrameType::GivenUp,
     ])
 }
 
@@ -115,17 +132,19 @@ enum Step {
     Release(DomId, FrameType),
     Get(DomId, FrameType),
     Put,
+    GiveUp(DomId),
     Transfer(DomId, FrameType, DomId),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
     let domain = || (1..3u16).prop_map(DomId::new);
-    let kind = || prop::sample::select(std::vec![RAM, FrameType::PageTable]);
+    let kind = || prop::sample::select(std::vec![RAM, FrameType::PageTable, FrameType::GivenUp]);
     prop_oneof![
         (domain(), kind()).prop_map(|(owner, kind)| Step::Allocate(owner, kind)),
         (domain(), kind()).prop_map(|(owner, kind)| Step::Release(owner, kind)),
         (domain(), kind()).prop_map(|(owner, kind)| Step::Get(owner, kind)),
         Just(Step::Put),
+        domain().prop_map(Step::GiveUp),
         (domain(), kind(), domain()).prop_map(|(from, kind, to)| Step::Transfer(from, kind, to)),
     ]
 }
@@ -148,6 +167,9 @@ fn expected(model: Model, step: &Step) -> Option<Model> {
         }
         (Step::Put, Some((owner, kind, count))) if count > 0 => {
             Some(Some((owner, kind, count - 1)))
+        }
+        (Step::GiveUp(owner), Some((is, RAM, count))) if *owner == is => {
+            Some(Some((is, FrameType::GivenUp, count)))
         }
         (Step::Transfer(from, kind, to), Some((is, as_kind, 0)))
             if (*from, *kind) == (is, as_kind) =>
@@ -185,16 +207,26 @@ proptest! {
         let frame = FrameInfo::default();
         let mut model: Model = None;
         for step in steps {
+            let mut freed = false;
             let result = match step {
                 Step::Allocate(owner, kind) => frame.allocate(FrameState::owned(owner, kind, 0, 0)),
                 Step::Release(owner, kind) => frame.release(FrameState::owned(owner, kind, 0, 0)),
                 Step::Get(owner, kind) => frame.get(owner, kind),
-                Step::Put => frame.put(),
+                Step::Put => frame.put().map(|left| freed |= left == Left::Nothing),
+                Step::GiveUp(owner) => {
+                    frame.give_up(owner).map(|left| freed |= left == Left::Nothing)
+                }
                 Step::Transfer(from, kind, to) => frame.transfer(from, kind, to),
             };
             let after = expected(model, &step);
             prop_assert_eq!(result.is_ok(), after.is_some(), "{:?} in {:?}", step, model);
             model = after.unwrap_or(model);
+            // Whoever lets go last is told, once, and nobody else ever is.
+            let unheld = model.is_some_and(|(_, kind, count)| {
+                kind == FrameType::GivenUp && count == 0
+            });
+            let let_go = result.is_ok() && matches!(step, Step::Put | Step::GiveUp(_));
+            prop_assert_eq!(freed, unheld && let_go);
             let state = frame.state();
             let is = state.is_owned().then_some((state.owner, state.kind, state.references));
             prop_assert_eq!(is, model);
@@ -246,7 +278,7 @@ fn hold(frame: &FrameInfo, owner: DomId) {
             assert_eq!((state.owner, state.kind), (owner, RAM));
             assert!(state.references > 0);
         }
-        frame.put().unwrap();
+        assert_eq!(frame.put(), Ok(Left::Held));
         holds += 1;
         if holds == HOLDS {
             return;
