@@ -4,7 +4,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-use xen_types::{Hpa, HpaRange};
+use platform_dt::{MappedId, PciInterrupts, RequesterMap};
+use xen_types::{Hpa, HpaRange, Interrupt};
+
+use crate::{Pin, RequesterId};
 
 /// Bus numbers, at least one.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,6 +54,23 @@ pub struct Description {
     pub buses: BusRange,
     /// What it forwards downstream.
     pub windows: Vec<Window>,
+    /// Who knows its functions, and as what.
+    pub routes: Routes,
+}
+
+/// How what functions do is seen on the other side of a host bridge.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Routes {
+    /// How IOMMUs know the source of DMA; `None` where there are none.
+    pub iommu: Option<RequesterMap>,
+    /// How MSI controllers know the source of a message.
+    pub msi: Option<RequesterMap>,
+    /// The controller of all messages, where there is no map.
+    pub msi_parent: Option<u32>,
+    /// Where the interrupt pins of the root bus lead.
+    pub interrupts: Option<PciInterrupts>,
+    /// Whether DMA sees the CPUs' caches.
+    pub coherent: bool,
 }
 
 impl BusRange {
@@ -125,6 +145,32 @@ impl Description {
         let windows = self.windows.iter();
         let mut windows = windows.filter(|window| (window.space == Space::Io) == io);
         windows.find_map(|window| window.to_host(address, size))
+    }
+}
+
+impl Routes {
+    /// The IOMMU of a requester, and its stream ID there.
+    pub fn stream(&self, requester: RequesterId) -> Option<MappedId> {
+        self.iommu.as_ref()?.find(requester.bits())
+    }
+
+    /// The MSI controller of a requester, and its device ID there: the requester id itself where
+    /// nothing maps it.
+    pub fn message_source(&self, requester: RequesterId) -> Option<MappedId> {
+        let unmapped = |controller| MappedId {
+            controller,
+            id: requester.bits().into(),
+        };
+        match &self.msi {
+            Some(map) => map.find(requester.bits()),
+            None => self.msi_parent.map(unmapped),
+        }
+    }
+
+    /// The interrupt of a pin of a function on the root bus.
+    pub fn interrupt(&self, function: RequesterId, pin: Pin) -> Option<Interrupt> {
+        let interrupts = self.interrupts.as_ref()?;
+        interrupts.find(function.bits(), pin.number())
     }
 }
 

@@ -3,6 +3,7 @@
 //! A new bridge is a file here and a row in [`DRIVERS`].
 
 mod description;
+mod device_tree;
 pub mod ecam;
 pub mod rcar;
 mod set;
@@ -10,7 +11,7 @@ mod set;
 use alloc::boxed::Box;
 use alloc::string::String;
 
-pub use description::{BusRange, Description, Space, Window};
+pub use description::{BusRange, Description, Routes, Space, Window};
 pub use set::{Bridge, Bridges};
 
 use crate::config::{ConfigAccess, Width};

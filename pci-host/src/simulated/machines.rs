@@ -42,6 +42,7 @@ pub fn description(kind: &str, segment: u16, buses: BusRange) -> Description {
             memory(0x1000_0000, range(0x1000_0000, 0x2eff_0000)),
             memory(0x80_0000_0000, range(0x80_0000_0000, 0x80_0000_0000)),
         ],
+        routes: Default::default(),
     }
 }
 
