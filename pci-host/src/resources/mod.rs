@@ -5,22 +5,23 @@
 //! of memory: a page belongs to one domain.
 
 mod area;
+mod demand;
+mod registers;
 mod window;
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 
 use arrayvec::ArrayVec;
 use thiserror::Error;
 
 use self::area::{Area, LIMIT_32, Request, Span};
+use self::demand::{bar_request, page_of};
 use self::window::BridgeWindow;
 use crate::bar::{Bar, BarKind};
 use crate::bridge::{Bridge, Space};
 use crate::config::Function;
-use crate::header::{self, Command};
-use crate::sizing::{self, with_decode_off};
+use crate::sizing;
 use crate::{Device, HostSbdf};
 
 /// The smallest piece of memory that a domain can be given.
@@ -295,47 +296,6 @@ impl Assigner<'_> {
         }
     }
 
-    /// Finds how large the windows that are not settled must be, those of the innermost bridges
-    /// first.
-    fn measure(&mut self) {
-        for device in (0..self.nodes.len()).rev() {
-            for place in 0..self.windows_of(device) {
-                let needed = self.window_request(device, place, false);
-                let wanted = self.window_request(device, place, true);
-                let node = self.nodes.get_mut(device);
-                if let Some(window) = node.and_then(|node| node.windows.get_mut(place)) {
-                    (window.needed, window.wanted) = (needed, wanted);
-                }
-            }
-        }
-    }
-
-    fn windows_of(&self, device: usize) -> usize {
-        self.nodes.get(device).map_or(0, |node| node.windows.len())
-    }
-
-    /// What a window has to hold; `None` for nothing.
-    fn window_request(&self, device: usize, place: usize, all: bool) -> Option<Request> {
-        let node = self.nodes.get(device)?;
-        let window = node.windows.get(place)?.window;
-        let behind = self.wishes(&node.children, all);
-        let here = behind.iter().map(|wish| wish.request);
-        let here = here.filter(|request| route(&node.windows, *request) == Some(place));
-        let granularity = window.granularity();
-        let mut measured = area::measure(here, granularity);
-        if all && self.awaits_hot_plug(device) && window.space != Space::Io {
-            let (size, align) = measured.unwrap_or((0, granularity));
-            measured = Some((size.max(HOT_PLUG_SIZE), align));
-        }
-        let (size, align) = measured?;
-        Some(Request {
-            space: window.space,
-            limit: window.limit(),
-            size,
-            align,
-        })
-    }
-
     /// Gives addresses to what has none on a bus and behind it.
     fn fill(&mut self, parent: Option<usize>, areas: &mut [Area]) {
         let on_bus = self.on_bus(parent);
@@ -394,187 +354,6 @@ impl Assigner<'_> {
         };
         self.faults.push((device.sbdf, fault));
     }
-
-    /// What the devices want that has no addresses yet, in the order in which it gets some: what is
-    /// needed first, and large things first. With `all`, also what they can do without.
-    fn wishes(&self, devices: &[usize], all: bool) -> Vec<Wish> {
-        let mut wishes = Vec::new();
-        for &device in devices {
-            let bars = self.slots(device).into_iter();
-            wishes.extend(bars.filter_map(|slot| self.bar_wish(device, slot)));
-            let windows = 0..self.windows_of(device);
-            wishes.extend(windows.filter_map(|place| self.window_wish(device, place, all)));
-        }
-        wishes.retain(|wish| all || !wish.optional);
-        wishes.sort_by_key(|wish| {
-            let Request { align, size, .. } = wish.request;
-            (wish.optional, Reverse(align), Reverse(size))
-        });
-        wishes
-    }
-
-    fn bar_wish(&self, device: usize, slot: Slot) -> Option<Wish> {
-        let (bar, copies) = self.bar(device, slot)?;
-        if bar.address.is_some() {
-            return None;
-        }
-        Some(Wish {
-            device,
-            slot,
-            request: bar_request(bar, copies)?,
-            instead: None,
-            optional: !matches!(slot, Slot::Bar(_)),
-        })
-    }
-
-    fn window_wish(&self, device: usize, place: usize, all: bool) -> Option<Wish> {
-        let window = self.nodes.get(device)?.windows.get(place)?;
-        if window.span.is_some() {
-            return None;
-        }
-        let request = if all { window.wanted } else { window.needed };
-        Some(Wish {
-            device,
-            slot: Slot::Window(place),
-            request: request?,
-            instead: window.needed,
-            optional: window.needed.is_none(),
-        })
-    }
-
-    fn awaits_hot_plug(&self, device: usize) -> bool {
-        let express = self.devices.get(device).and_then(|device| device.express);
-        express.is_some_and(|express| express.hot_plug)
-    }
-
-    /// All registers of a device that hold addresses and size.
-    fn slots(&self, device: usize) -> ArrayVec<Slot, 13> {
-        let all = (0..6)
-            .map(Slot::Bar)
-            .chain([Slot::Rom])
-            .chain((0..6).map(Slot::Virtual));
-        all.filter(|slot| self.bar(device, *slot).is_some())
-            .collect()
-    }
-
-    /// What a register asks for, and how many times.
-    fn bar(&self, device: usize, slot: Slot) -> Option<(Bar, u16)> {
-        let device = self.devices.get(device)?;
-        match slot {
-            Slot::Bar(number) => Some((device.bars.get(number).copied()??, 1)),
-            Slot::Rom => Some((device.rom?, 1)),
-            Slot::Virtual(number) => {
-                let sr_iov = device.sr_iov.filter(|sr_iov| sr_iov.total != 0)?;
-                Some((sr_iov.bars.get(number).copied()??, sr_iov.total))
-            }
-            Slot::Window(_) => None,
-        }
-    }
-
-    fn set_address(&mut self, device: usize, slot: Slot, address: Option<u64>) {
-        let Some(device) = self.devices.get_mut(device) else {
-            return;
-        };
-        let bar = match slot {
-            Slot::Bar(number) => device.bars.get_mut(number).and_then(Option::as_mut),
-            Slot::Rom => device.rom.as_mut(),
-            Slot::Virtual(number) => {
-                let bars = device.sr_iov.as_mut().map(|sr_iov| &mut sr_iov.bars);
-                bars.and_then(|bars| bars.get_mut(number))
-                    .and_then(Option::as_mut)
-            }
-            Slot::Window(_) => None,
-        };
-        if let Some(bar) = bar {
-            bar.address = address;
-        }
-    }
-
-    /// Tells the device where the register's addresses are.
-    fn write_address(&self, device: usize, slot: Slot) {
-        let (Some(function), Some(known)) = (self.function(device), self.devices.get(device))
-        else {
-            return;
-        };
-        let Some((bar, _)) = self.bar(device, slot) else {
-            return;
-        };
-        let register = |number: usize| match slot {
-            Slot::Bar(first) => header::bar(known.layout, first.checked_add(number)?),
-            Slot::Rom => Some(known.layout.rom()),
-            Slot::Virtual(first) => known.sr_iov?.bar_register(first.checked_add(number)?),
-            Slot::Window(_) => None,
-        };
-        let Some(low) = register(0) else {
-            return;
-        };
-        let high = register(1).filter(|_| bar.kind.is_64bit());
-        with_decode_off(function, || bar.write(function, low, high));
-    }
-
-    /// Writes the windows of all bridges and lets them forward; stops functions that would answer at
-    /// address 0.
-    fn open(&self) {
-        for (device, node) in self.devices.iter().zip(&self.nodes) {
-            let function = Function::new(self.bridge, device.sbdf);
-            if device.is_bridge() {
-                open_bridge(function, &node.windows);
-            } else {
-                silence(function, device);
-            }
-        }
-    }
-}
-
-fn open_bridge(bridge: Function<'_, Bridge>, windows: &[Window]) {
-    let moved = windows
-        .iter()
-        .any(|window| window.window.read(bridge) != window.span);
-    if moved {
-        with_decode_off(bridge, || {
-            for window in windows {
-                window.window.write(bridge, window.span);
-            }
-        });
-    }
-    let command = bridge.read(header::COMMAND);
-    let wanted = command | Command::DECODE | Command::BUS_MASTER;
-    if wanted != command {
-        bridge.write(header::COMMAND, wanted);
-    }
-}
-
-/// A function must not answer where another may be.
-fn silence(function: Function<'_, Bridge>, device: &Device) {
-    let nowhere = |memory: bool| {
-        let bars = device.bars.iter().flatten();
-        bars.filter(|bar| bar.kind.is_memory() == memory)
-            .any(|bar| bar.address.is_none())
-    };
-    let mut off = Command::empty();
-    off.set(Command::MEMORY, nowhere(true));
-    off.set(Command::IO, nowhere(false));
-    let command = function.read(header::COMMAND);
-    if command.intersects(off) {
-        function.write(header::COMMAND, command - off);
-    }
-}
-
-/// Which window forwards what is behind a bridge: what may be anywhere goes where there is room.
-fn route(windows: &[Window], request: Request) -> Option<usize> {
-    let suits = |wanted: Space| {
-        let fits = |window: &BridgeWindow| {
-            window.space == wanted
-                && (!window.wide || wanted == Space::Io || request.limit > LIMIT_32)
-        };
-        windows.iter().position(|window| fits(&window.window))
-    };
-    suits(request.space).or_else(|| match request.space {
-        Space::Memory { prefetchable: true } => suits(Space::Memory {
-            prefetchable: false,
-        }),
-        _ => None,
-    })
 }
 
 fn take(areas: &mut [Area], space: Space, span: Span) -> bool {
@@ -587,31 +366,6 @@ fn give_back(areas: &mut [Area], space: Space, span: Span) {
     if let Some(area) = suited.find(|area| area.covers(span)) {
         area.give_back(span);
     }
-}
-
-/// What a BAR must be apart from others by.
-fn page_of(bar: Bar) -> u64 {
-    if bar.kind.is_memory() { PAGE } else { 1 }
-}
-
-fn bar_request(bar: Bar, copies: u16) -> Option<Request> {
-    let space = match bar.kind {
-        BarKind::Io => Space::Io,
-        kind => Space::Memory {
-            prefetchable: kind.is_prefetchable(),
-        },
-    };
-    let align = bar.size.max(page_of(bar));
-    Some(Request {
-        space,
-        limit: if bar.kind.is_64bit() {
-            u64::MAX
-        } else {
-            LIMIT_32
-        },
-        size: bar.size.checked_mul(copies.into())?.max(align),
-        align,
-    })
 }
 
 fn name(space: Space) -> &'static str {

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::bridge::BusRange;
 use crate::enumerate::{BusNumbers, enumerate};
+use crate::header::{self, Command};
 use crate::simulated::machines::{self, Machine, ecam};
 use crate::simulated::{Fabric, SimFunction, Slot, samples};
 use crate::{RequesterId, Width};
