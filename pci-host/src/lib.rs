@@ -1,9 +1,14 @@
 //! Physical PCI: the machine's host bridges, config space and functions.
 //!
 //! - [`config`]: how config space is addressed and accessed, and the trait behind which it is.
-//! - [`header`], [`bar`], [`capability`]: what is in it.
-//! - [`sizing`]: how large BARs are.
+//! - [`header`], [`bar`], [`capability`]: what is in it. [`sizing`]: how large BARs are.
 //! - [`bridge`]: host bridges and their drivers.
+//! - [`enumerate`]: finding the functions behind a host bridge; [`device`]: what is known of one;
+//!   [`resources`]: addresses for those that firmware left without.
+//! - [`intx`]: interrupt pins. [`group`]: who cannot be told apart. [`reset`]: how a function gets
+//!   rid of what it holds.
+//! - [`registry`]: who has which function.
+//! - `simulated` (a feature): a PCI machine in software, for tests.
 
 #![no_std]
 

@@ -3,5 +3,5 @@
 mod access;
 mod register;
 
-pub use access::{Access, ConfigAccess, ConfigOffset, Width};
+pub use access::{Access, CONFIG_SIZE, CONVENTIONAL_SIZE, ConfigAccess, ConfigOffset, Width};
 pub use register::{Function, Register, Value};
