@@ -212,6 +212,20 @@ pub enum Layout {
 impl HeaderType {
     const MULTIFUNCTION: u8 = 1 << 7;
 
+    /// An endpoint's.
+    pub const fn endpoint(multifunction: bool) -> Self {
+        Self(if multifunction {
+            Self::MULTIFUNCTION
+        } else {
+            0
+        })
+    }
+
+    /// The register's bits.
+    pub const fn bits(self) -> u8 {
+        self.0
+    }
+
     /// The header's layout; `None` for type 2 (CardBus) and types that nobody has defined.
     pub const fn layout(self) -> Option<Layout> {
         match self.0 & !Self::MULTIFUNCTION {
