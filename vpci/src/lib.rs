@@ -2,6 +2,7 @@
 //!
 //! - [`access`]: an access of a guest, as the dwords that it touches.
 //! - [`masks`]: what the bits of a register do when they are written.
+//! - [`bus`]: where a guest has its functions.
 //! - [`guest`]: a function as a guest sees it; [`effect`]: what its writes lead to.
 //!
 //! Nothing here touches a page table or an interrupt controller: a write changes state, and what must
@@ -14,6 +15,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod access;
+pub mod bus;
 pub mod effect;
 pub mod guest;
 pub mod masks;

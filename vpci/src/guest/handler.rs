@@ -64,15 +64,21 @@ impl Handlers {
         }
     }
 
-    /// Puts a handler at the dword of `offset`. There is room for 255; a function has fewer
-    /// registers that are shown, and what has no room is hidden.
+    /// Puts a handler at the dword of `offset`, in the place of the one that is there. There is room
+    /// for 255; a function has fewer registers that are shown, and what has no room is hidden.
     pub fn set(&mut self, offset: u16, handler: Handler) {
-        let Ok(number) = u8::try_from(self.list.len()) else {
+        let Some(place) = self.places.get_mut(usize::from(offset / 4)) else {
             return;
         };
-        if let Some(place) = self.places.get_mut(usize::from(offset / 4)) {
-            self.list.push(handler);
-            *place = number;
+        let next = u8::try_from(self.list.len());
+        let known = self.list.get_mut(usize::from(*place));
+        match (*place, known, next) {
+            (1.., Some(known), _) => *known = handler,
+            (_, _, Ok(number)) => {
+                self.list.push(handler);
+                *place = number;
+            }
+            _ => {}
         }
     }
 

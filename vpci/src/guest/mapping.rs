@@ -54,6 +54,11 @@ impl Mapping {
         GpaRange::new(self.at?, self.host.size())
     }
 
+    /// Whether something of it is not mapped but trapped.
+    pub fn has_holes(&self) -> bool {
+        !self.holes.is_empty()
+    }
+
     /// Whether accesses to an offset are trapped.
     pub fn is_hole(&self, offset: u64) -> bool {
         self.holes.iter().any(|hole| hole.contains(&offset))

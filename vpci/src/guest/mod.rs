@@ -6,10 +6,14 @@
 
 mod bar;
 mod capabilities;
+mod command;
 mod handler;
 mod mapping;
 mod msi;
 mod msi_x;
+mod trapped;
+mod values;
+mod work;
 
 pub use bar::{GuestBar, GuestWindows};
 pub use mapping::{Holes, Mapping};
@@ -18,35 +22,23 @@ pub use msi_x::{Trapped, VectorState};
 
 use alloc::boxed::Box;
 
-use pci_host::bar::{Bar, BarKind};
+use pci_host::bar::Bar;
 use pci_host::capability::express::INITIATE_RESET;
-use pci_host::config::{Access, ConfigAccess, Function, Register};
-use pci_host::header::{self, Command, HeaderType, Status};
+use pci_host::config::{Access, ConfigAccess, Function};
+use pci_host::header::{self, Command};
 use pci_host::{Device, HostSbdf};
-use xen_types::{Gpa, GpaRange, HpaRange};
+use xen_types::{GpaRange, HpaRange};
 
 use self::handler::{Handler, Handlers};
 use self::msi::{GuestMsi, MsiRegister};
 use self::msi_x::GuestMsiX;
+use self::values::{install_header, set_multifunction, write_vpd};
 use crate::access::{GuestAccess, Lane};
-use crate::effect::{Effect, Piece};
-use crate::masks::Masks;
 
 /// Base address registers and the ROM.
 const BARS: usize = 7;
 /// The ROM's number among them.
 const ROM: u8 = 6;
-
-/// The bits of the command register that a guest can change (PCI Express Base 6.0, 7.5.1.1.3).
-const GUEST_COMMAND: Command = Command::IO
-    .union(Command::MEMORY)
-    .union(Command::BUS_MASTER)
-    .union(Command::PARITY_ERROR)
-    .union(Command::SERR)
-    .union(Command::INTX_DISABLE);
-/// Those of them that hardware gets at once. Decode follows what is mapped; errors are reported to
-/// the host or not at all (XSA-120).
-const HARDWARE_COMMAND: Command = Command::BUS_MASTER.union(Command::INTX_DISABLE);
 
 /// Whether a range of the guest's memory is taken by another function.
 pub type IsFree<'a> = &'a dyn Fn(GpaRange) -> bool;
@@ -76,13 +68,12 @@ impl GuestFunction {
     pub fn new<C: ConfigAccess + ?Sized>(
         config: &C,
         device: &Device,
-        multifunction: bool,
         host: impl Fn(&Bar) -> Option<HpaRange>,
     ) -> Self {
         let function = Function::new(config, device.sbdf);
         let mut handlers = Handlers::new();
         let made = capabilities::install(&mut handlers, function, device);
-        install_header(&mut handlers, device, multifunction);
+        install_header(&mut handlers, device);
         let mut guest = Self {
             host: device.sbdf,
             handlers,
@@ -132,6 +123,11 @@ impl GuestFunction {
         if shown.kind().is_64bit() {
             self.handlers.set(register + 4, Handler::BarHigh(number));
         }
+    }
+
+    /// Says whether the guest finds other functions beside this one.
+    pub fn set_multifunction(&mut self, multifunction: bool) {
+        set_multifunction(&mut self.handlers, multifunction);
     }
 
     /// The function of the machine.
@@ -262,63 +258,6 @@ impl GuestFunction {
         }
     }
 
-    /// Command is the guest's own; of the status, hardware's events and the state of INTx are seen.
-    fn read_command<C: ConfigAccess + ?Sized>(&self, function: Function<'_, C>) -> u32 {
-        let seen = Status::WRITE_1_TO_CLEAR | Status::INTX;
-        let mut status = function.read(header::STATUS) & seen;
-        let has_list = self.handlers.get(0x34 / 4) != Handler::Fixed(0);
-        status.set(Status::CAPABILITIES, has_list);
-        u32::from(status.bits()) << 16 | u32::from(self.command.bits())
-    }
-
-    fn write_command<C: ConfigAccess + ?Sized>(
-        &mut self,
-        function: Function<'_, C>,
-        lane: Lane,
-        bits: u32,
-    ) {
-        let command = lane.insert(self.command.bits().into(), bits);
-        self.command = Command::from_bits_truncate(command as u16) & GUEST_COMMAND;
-        let cleared = Status::from_bits_truncate((bits >> 16) as u16) & Status::WRITE_1_TO_CLEAR;
-        let cleared = Status::from_bits_truncate((lane.mask() >> 16) as u16) & cleared;
-        if !cleared.is_empty() {
-            function.write(header::STATUS, cleared);
-        }
-        self.mappings
-            .iter_mut()
-            .flatten()
-            .for_each(|mapping| mapping.retry());
-        self.sync_command(function);
-    }
-
-    /// Brings hardware's command to what it should be, decode aside.
-    fn sync_command<C: ConfigAccess + ?Sized>(&mut self, function: Function<'_, C>) {
-        let mut wanted = self.command & HARDWARE_COMMAND | self.hardware & Command::DECODE;
-        wanted.set(
-            Command::INTX_DISABLE,
-            self.intx_masked || self.command.contains(Command::INTX_DISABLE),
-        );
-        self.set_hardware(function, wanted);
-    }
-
-    fn set_hardware<C: ConfigAccess + ?Sized>(
-        &mut self,
-        function: Function<'_, C>,
-        wanted: Command,
-    ) {
-        if wanted != self.hardware {
-            function.write(header::COMMAND, wanted);
-            self.hardware = wanted;
-        }
-    }
-
-    /// Holds the function's INTx off, or lets the guest decide: the hypervisor's part in sharing a
-    /// line.
-    pub fn mask_intx<C: ConfigAccess + ?Sized>(&mut self, config: &C, masked: bool) {
-        self.intx_masked = masked;
-        self.sync_command(Function::new(config, self.host));
-    }
-
     fn read_msi<C: ConfigAccess + ?Sized>(
         &self,
         function: Function<'_, C>,
@@ -366,225 +305,6 @@ impl GuestFunction {
         let function = Function::new(config, self.host);
         self.begin_reset(function);
         self.reset_wanted = false;
-    }
-
-    /// What has to happen next; `None` when nothing has to any more. `is_free` tells whether guest
-    /// memory is not taken by another function.
-    pub fn next_effect<C: ConfigAccess + ?Sized>(
-        &mut self,
-        config: &C,
-        windows: &GuestWindows,
-        is_free: IsFree<'_>,
-    ) -> Option<Effect> {
-        let function = Function::new(config, self.host);
-        if let Some(piece) = self.unmap(windows) {
-            return Some(Effect::Unmap(piece));
-        }
-        // Nothing reaches registers that hardware is about to stop answering for (CVE-2020-12888).
-        self.begin_mappings(windows, is_free);
-        self.sync_decode(function);
-        if let Some(piece) = self.map() {
-            return Some(Effect::Map(piece));
-        }
-        if core::mem::take(&mut self.msi_changed)
-            && let Some(msi) = &self.msi
-        {
-            return Some(Effect::Msi(msi.state()));
-        }
-        if let Some(vector) = self.msi_x.as_mut().and_then(GuestMsiX::next) {
-            return Some(Effect::MsiX(vector));
-        }
-        core::mem::take(&mut self.reset_wanted).then_some(Effect::Reset)
-    }
-
-    /// Mapping `piece` has failed: what is mapped of its BAR is taken back, and the guest goes on
-    /// without.
-    pub fn fail(&mut self, piece: Piece) {
-        if let Some(Some(mapping)) = self.mappings.get_mut(usize::from(piece.bar)) {
-            mapping.fail(piece);
-        }
-    }
-
-    /// Where the guest wants a BAR now.
-    fn wanted(&self, place: usize, windows: &GuestWindows) -> Option<Gpa> {
-        let bar = self.bars.get(place)?.as_ref()?;
-        let decode = decode_of(bar);
-        let bar = Some(bar).filter(|_| self.command.contains(decode))?;
-        Some(bar.place(windows)?.start())
-    }
-
-    fn unmap(&mut self, windows: &GuestWindows) -> Option<Piece> {
-        for place in 0..BARS {
-            let wanted = self.wanted(place, windows);
-            let Some(Some(mapping)) = self.mappings.get_mut(place) else {
-                continue;
-            };
-            if mapping.must_unmap(wanted)
-                && let Some(piece) = mapping.unmap()
-            {
-                return Some(piece);
-            }
-        }
-        None
-    }
-
-    /// Claims memory for what is wanted somewhere and mapped nowhere. Nothing is to be unmapped.
-    fn begin_mappings(&mut self, windows: &GuestWindows, is_free: IsFree<'_>) {
-        for place in 0..BARS {
-            let Some(wanted) = self.wanted(place, windows) else {
-                continue;
-            };
-            let Some(Some(mapping)) = self.mappings.get(place) else {
-                continue;
-            };
-            let size = self
-                .bars
-                .get(place)
-                .copied()
-                .flatten()
-                .map(|bar| bar.size());
-            let range = size.and_then(|size| GpaRange::new(wanted, size));
-            let idle = mapping.claim().is_none() && !mapping.has_failed();
-            // Two BARs at one place: the first has it.
-            let free = |range: GpaRange| is_free(range) && !self.claims_any(range);
-            let begins = idle && range.is_some_and(free);
-            if let (true, Some(Some(mapping))) = (begins, self.mappings.get_mut(place)) {
-                mapping.begin(wanted);
-            }
-        }
-    }
-
-    fn map(&mut self) -> Option<Piece> {
-        self.mappings
-            .iter_mut()
-            .flatten()
-            .filter(|mapping| mapping.claim().is_some())
-            .find_map(|mapping| mapping.map())
-    }
-
-    /// Hardware decodes what is mapped, or about to be.
-    fn sync_decode<C: ConfigAccess + ?Sized>(&mut self, function: Function<'_, C>) {
-        let mut decode = Command::empty();
-        let mut rom = false;
-        for (bar, mapping) in self.bars.iter().zip(&self.mappings) {
-            if let (Some(bar), Some(mapping)) = (bar, mapping)
-                && mapping.claim().is_some()
-            {
-                decode |= decode_of(bar);
-                rom |= bar.kind() == BarKind::Rom;
-            }
-        }
-        let others = self.hardware - Command::DECODE;
-        self.set_hardware(function, others | decode);
-        self.sync_rom(function, rom);
-    }
-
-    /// The ROM has an enable bit of its own.
-    fn sync_rom<C: ConfigAccess + ?Sized>(&self, function: Function<'_, C>, enabled: bool) {
-        if self.bar(ROM).is_none() {
-            return;
-        }
-        let register: Register<u32> = header::ROM;
-        let before = function.read(register);
-        let after = before & !1 | u32::from(enabled);
-        if after != before {
-            function.write(register, after);
-        }
-    }
-
-    /// Reads `bytes` at `offset` of a BAR, in a page that is not mapped because of MSI-X.
-    pub fn read_trapped(&self, bar: u8, offset: u64, bytes: u64) -> Trapped {
-        match (&self.msi_x, self.bar(bar)) {
-            (Some(msi_x), Some(shown)) => msi_x.read(bar, shown.host(), offset, bytes),
-            _ => Trapped::Value(u64::MAX),
-        }
-    }
-
-    /// Writes `bytes` at `offset` of a BAR, in a page that is not mapped because of MSI-X.
-    pub fn write_trapped(&mut self, bar: u8, offset: u64, bytes: u64, value: u64) -> Trapped {
-        let host = self.bar(bar).map(GuestBar::host);
-        match (&mut self.msi_x, host) {
-            (Some(msi_x), Some(host)) => msi_x.write(bar, host, (offset, bytes), value),
-            _ => Trapped::Value(0),
-        }
-    }
-
-    /// The BAR, and the offset in it, that an access to guest memory in one of its holes means.
-    pub fn find_trapped(&self, address: Gpa) -> Option<(u8, u64)> {
-        let mut mappings = (0..).zip(&self.mappings);
-        mappings.find_map(|(bar, mapping)| {
-            let mapping = mapping.as_ref()?;
-            let claim = mapping.claim().filter(|claim| claim.contains(address))?;
-            let offset = address.get().checked_sub(claim.start().get())?;
-            mapping.is_hole(offset).then_some((bar, offset))
-        })
-    }
-}
-
-fn decode_of(bar: &GuestBar) -> Command {
-    if bar.kind().is_memory() {
-        Command::MEMORY
-    } else {
-        Command::IO
-    }
-}
-
-/// The header but for its BARs (PCI Express Base 6.0, 7.5.1.1 and 7.5.1.2).
-fn install_header(handlers: &mut Handlers, device: &Device, multifunction: bool) {
-    let pair = |low: u16, high: u16| u32::from(high) << 16 | u32::from(low);
-    handlers.set(0x00, Handler::Fixed(pair(device.vendor, device.device)));
-    handlers.set(0x04, Handler::Command);
-    let class = device.class.bits() << 8 | u32::from(device.revision);
-    handlers.set(0x08, Handler::Fixed(class));
-    let kind = u32::from(HeaderType::endpoint(multifunction).bits()) << 16;
-    let cache_line = Masks {
-        read_only: 0xff << 16,
-        writable: 0xff,
-        ..Masks::default()
-    };
-    handlers.set(
-        0x0c,
-        Handler::Value {
-            value: kind,
-            reset: kind,
-            masks: cache_line,
-        },
-    );
-    if let Some((vendor, subsystem)) = device.subsystem {
-        handlers.set(0x2c, Handler::Fixed(pair(vendor, subsystem)));
-    }
-    let pin = device.pin.map_or(0, |pin| u32::from(pin.number()) << 8);
-    let interrupt = Masks {
-        read_only: 0xff00,
-        writable: 0xff,
-        ..Masks::default()
-    };
-    handlers.set(
-        0x3c,
-        Handler::Value {
-            value: pin,
-            reset: pin,
-            masks: interrupt,
-        },
-    );
-}
-
-/// The address of vital product data: a guest reads, and does not write, what is there (PCI Local
-/// Bus 3.0, appendix I).
-fn write_vpd<C: ConfigAccess + ?Sized>(
-    function: Function<'_, C>,
-    offset: pci_host::ConfigOffset,
-    lane: Lane,
-    bits: u32,
-) {
-    const ADDRESS: u32 = 0xffff << 16;
-    const WRITE: u32 = 1 << 31;
-    let register = offset.checked_add(2).and_then(Register::<u16>::new);
-    if let Some(register) = register
-        && lane.covers(ADDRESS)
-        && bits & WRITE == 0
-    {
-        function.write(register, (bits >> 16) as u16);
     }
 }
 

@@ -7,9 +7,11 @@ use pci_host::simulated::machines::{self, Machine};
 use pci_host::simulated::{Fabric, Seen, SimFunction, Slot, samples};
 use pci_host::{ConfigOffset, RequesterId, Width};
 use proptest::prelude::*;
-use xen_types::Hpa;
+use xen_types::{Gpa, Hpa};
 
+use super::command::{GUEST_COMMAND, HARDWARE_COMMAND};
 use super::*;
+use crate::effect::{Effect, Piece};
 
 const WINDOW: u64 = 0x2000_0000;
 
@@ -65,7 +67,7 @@ fn guest_of(machine: &Machine, device: &Device) -> GuestFunction {
         let description = machine.bridge.description();
         description.to_host(!bar.kind.is_memory(), bar.address?, bar.size)
     };
-    GuestFunction::new(&machine.bridge, device, false, host)
+    GuestFunction::new(&machine.bridge, device, host)
 }
 
 impl Setup {
