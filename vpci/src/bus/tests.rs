@@ -1,5 +1,4 @@
 use alloc::string::ToString;
-use std::time::Instant;
 
 use pci_host::bar::Bar;
 use pci_host::bridge::BusRange;
@@ -7,7 +6,7 @@ use pci_host::enumerate::enumerate;
 use pci_host::resources::assign;
 use pci_host::simulated::machines::{self, Machine, ecam};
 use pci_host::simulated::{Fabric, Slot, samples};
-use pci_host::{Access, ConfigOffset, Device};
+use pci_host::{ConfigOffset, Device};
 
 use super::*;
 
@@ -150,52 +149,6 @@ fn two_functions_do_not_take_the_same_memory() {
         read(0x2010_3f00),
         Some(Trapped::Forward(xen_types::Hpa::new(registers)))
     );
-}
-
-/// Config space that costs nothing.
-struct Nothing;
-
-impl ConfigAccess for Nothing {
-    fn read(&self, _: HostSbdf, _: Access) -> u32 {
-        0
-    }
-
-    fn write(&self, _: HostSbdf, _: Access, _: u32) {}
-}
-
-/// Prints what an access costs; `cargo test --release -p vpci -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement: it means something in a release build only"]
-fn an_access_takes_as_long_with_many_functions() {
-    let host = host();
-    let disk = function(&host, &host.devices[2]);
-    let mut times = [0.0, 0.0];
-    for (time, count) in times.iter_mut().zip([1_u16, 4096]) {
-        let segments = count.div_ceil(256);
-        let mut pci = GuestPci::new((0..segments).map(|_| GuestWindows::default()));
-        for number in 0..count {
-            let requester = RequesterId::ari(0, number as u8);
-            let sbdf = GuestSbdf(Sbdf::new(number / 256, requester));
-            pci.add_at(sbdf, disk.clone()).unwrap();
-        }
-        let rounds = 4_000_000_u64;
-        let start = Instant::now();
-        let mut sum = 0_u64;
-        for round in 0..rounds {
-            let number = ((round * 2_654_435_761) >> 8) as u16 % count;
-            let sbdf = GuestSbdf(Sbdf::new(number / 256, RequesterId::ari(0, number as u8)));
-            sum = sum.wrapping_add(pci.read(&Nothing, sbdf, access(0x10, 4)));
-        }
-        *time = start.elapsed().as_nanos() as f64 / rounds as f64;
-        std::println!("{count:5} functions: {time:.1} ns a read ({sum:x})");
-    }
-    let start = Instant::now();
-    for _ in 0..1000 {
-        function(&host, &host.devices[2]);
-    }
-    let made = start.elapsed().as_micros() / 1000;
-    std::println!("a function's view is made in {made} µs, of which the simulation has a part");
-    assert!(times[0] < 50.0);
 }
 
 #[test]

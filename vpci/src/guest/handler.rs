@@ -1,6 +1,5 @@
 //! What is behind each dword of config space, found in one step.
 
-use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -51,7 +50,7 @@ pub(super) enum Handler {
 #[derive(Clone, Debug)]
 pub(super) struct Handlers {
     /// For each dword, the number of its handler.
-    places: Box<[u8; DWORDS]>,
+    places: [u8; DWORDS],
     list: Vec<Handler>,
 }
 
@@ -59,7 +58,7 @@ impl Handlers {
     /// All hidden.
     pub fn new() -> Self {
         Self {
-            places: Box::new([0; DWORDS]),
+            places: [0; DWORDS],
             list: vec![Handler::Hidden],
         }
     }

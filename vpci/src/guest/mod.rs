@@ -291,7 +291,7 @@ impl GuestFunction {
         self.reset_wanted = true;
     }
 
-    /// The device was reset, as an [`Effect::Reset`] asked for: its command register is as the
+    /// The device was reset, as [`Effect::Reset`](crate::effect::Effect::Reset) asked for: its command register is as the
     /// guest's is.
     pub fn after_reset<C: ConfigAccess + ?Sized>(&mut self, config: &C) {
         let function = Function::new(config, self.host);
