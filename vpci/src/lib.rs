@@ -4,6 +4,7 @@
 //! - [`masks`]: what the bits of a register do when they are written.
 //! - [`bus`]: where a guest has its functions.
 //! - [`guest`]: a function as a guest sees it; [`effect`]: what its writes lead to.
+//! - [`hardware`]: a function as the hardware domain sees it.
 //!
 //! Nothing here touches a page table or an interrupt controller: a write changes state, and what must
 //! happen because of it are effects, which the caller asks for and carries out one after the other.
@@ -18,6 +19,7 @@ pub mod access;
 pub mod bus;
 pub mod effect;
 pub mod guest;
+pub mod hardware;
 pub mod masks;
 mod sbdf;
 

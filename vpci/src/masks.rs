@@ -107,7 +107,7 @@ impl Filtered {
 }
 
 /// The aligned accesses that make up the bytes of `mask`.
-fn accesses(offset: ConfigOffset, mask: u32) -> impl Iterator<Item = Access> {
+pub(crate) fn accesses(offset: ConfigOffset, mask: u32) -> impl Iterator<Item = Access> {
     let mut left = mask;
     core::iter::from_fn(move || {
         let first = left.trailing_zeros() / 8;

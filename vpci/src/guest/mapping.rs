@@ -49,6 +49,11 @@ impl Mapping {
         }
     }
 
+    /// Where the host has the BAR.
+    pub fn host(&self) -> HpaRange {
+        self.host
+    }
+
     /// The addresses that it takes of the guest, even if not all is mapped yet, or still.
     pub fn claim(&self) -> Option<GpaRange> {
         GpaRange::new(self.at?, self.host.size())
