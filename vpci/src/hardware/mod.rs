@@ -7,6 +7,7 @@
 mod bar;
 mod bus;
 mod guard;
+mod r_car;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -22,6 +23,7 @@ use self::bar::Tracked;
 pub use self::bus::HardwarePci;
 pub use self::guard::Dependents;
 use self::guard::guards;
+pub use self::r_car::{RCarWindow, Target};
 use crate::access::{GuestAccess, Lane};
 use crate::effect::{Effect, Piece};
 use crate::guest::{Holes, Mapping};

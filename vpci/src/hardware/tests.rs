@@ -65,12 +65,23 @@ impl Domain {
                 }
                 Effect::Unmap(piece) => {
                     // Whoever is unmapped still answers.
-                    assert!(self.machine.fabric.decodes(sbdf.requester()));
+                    assert!(self.answers(sbdf, piece.bar));
                     mapped.retain(|other| other != &piece);
                 }
                 _ => panic!("the hardware domain's interrupts are its own"),
             }
         }
+    }
+
+    /// Whether hardware decodes a BAR.
+    fn answers(&self, sbdf: HostSbdf, bar: u8) -> bool {
+        let device = self.devices.iter().find(|device| device.sbdf == sbdf);
+        let bars = device.map(|device| device.bars).unwrap_or_default();
+        let bar = bars.get(usize::from(bar)).copied().flatten();
+        let io = bar.is_some_and(|bar| !bar.kind.is_memory());
+        let decode = if io { Command::IO } else { Command::MEMORY };
+        let command = Function::new(&self.machine.bridge, sbdf).read(header::COMMAND);
+        command.contains(decode)
     }
 
     fn device(&self, name: &str) -> &Device {

@@ -7,7 +7,7 @@
 //! requests from the bus. All registers are accessed with 32 bits: a narrower write has to say what
 //! becomes of its neighbours, and `neighbours` knows which of them writing would clear.
 
-mod registers;
+pub mod registers;
 
 use alloc::boxed::Box;
 

@@ -58,3 +58,8 @@ pub fn address(function: RequesterId, dword: u16) -> u32 {
         | u32::from(function.function()) << 16
         | u32::from(dword & 0xffc)
 }
+
+/// The function that PCIECAR names.
+pub fn requester(address: u32) -> RequesterId {
+    RequesterId::ari((address >> 24) as u8, (address >> 16) as u8)
+}
