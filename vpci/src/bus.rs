@@ -83,6 +83,8 @@ impl GuestPci {
         if devfn % DEVICE != 0 && bridge.function(devfn / DEVICE * DEVICE).is_none() {
             return Err(BusError::FunctionZero(sbdf));
         }
+        // Room for all of its BARs, so that none is looked for later.
+        bridge.trapped.reserve(function.bars().len());
         if let Some(slot) = bridge.functions.get_mut(usize::from(devfn)) {
             *slot = Some(Box::new(function));
         }
@@ -117,6 +119,7 @@ impl GuestPci {
         }
         let slot = bridge.functions.get_mut(usize::from(devfn));
         let function = slot.and_then(Option::take);
+        bridge.note_trapped(devfn);
         bridge.mark_multifunction(devfn);
         function
             .map(|function| *function)
@@ -190,10 +193,11 @@ impl GuestPci {
             !others.any(|other| other.claims_any(range))
         };
         let effect = function.next_effect(config, &bridge.windows, &is_free);
+        let moved = function.take_moved();
         if let Some(slot) = bridge.functions.get_mut(usize::from(devfn)) {
             *slot = Some(function);
         }
-        if effect.is_none() {
+        if moved {
             bridge.note_trapped(devfn);
         }
         effect
@@ -300,11 +304,12 @@ impl Bridge {
     /// Notes where the function's trapped pages are now.
     fn note_trapped(&mut self, devfn: u8) {
         self.trapped.retain(|(_, other)| *other != devfn);
-        if let Some(function) = self.function(devfn) {
-            let ranges: Vec<GpaRange> = function.trapped_claims().collect();
+        let function = self.functions.get(usize::from(devfn));
+        if let Some(function) = function.and_then(Option::as_deref) {
+            let ranges = function.trapped_claims().map(|range| (range, devfn));
+            self.trapped.extend(ranges);
             self.trapped
-                .extend(ranges.into_iter().map(|range| (range, devfn)));
-            self.trapped.sort_by_key(|(range, _)| range.start());
+                .sort_unstable_by_key(|(range, _)| range.start());
         }
     }
 

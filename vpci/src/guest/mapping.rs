@@ -49,11 +49,6 @@ impl Mapping {
         }
     }
 
-    /// Where the host has the BAR.
-    pub fn host(&self) -> HpaRange {
-        self.host
-    }
-
     /// The addresses that it takes of the guest, even if not all is mapped yet, or still.
     pub fn claim(&self) -> Option<GpaRange> {
         GpaRange::new(self.at?, self.host.size())
@@ -110,6 +105,12 @@ impl Mapping {
     pub fn begin(&mut self, wanted: Gpa) {
         self.at = Some(wanted);
         self.mapped = 0..0;
+    }
+
+    /// As [`Mapping::begin`], where the BAR has moved to `host`, of the same size.
+    pub fn begin_identity(&mut self, host: HpaRange) {
+        self.host = host;
+        self.begin(Gpa::new(host.start().get()));
     }
 
     /// The next piece to map; `None` when all is mapped.

@@ -55,6 +55,8 @@ pub struct GuestFunction {
     intx_masked: bool,
     bars: [Option<GuestBar>; BARS],
     mappings: [Option<Box<Mapping>>; BARS],
+    /// A BAR has appeared somewhere or disappeared.
+    moved: bool,
     can_reset: bool,
     reset_wanted: bool,
     msi: Option<GuestMsi>,
@@ -82,6 +84,7 @@ impl GuestFunction {
             intx_masked: false,
             bars: [None; BARS],
             mappings: Default::default(),
+            moved: false,
             can_reset: device
                 .express
                 .is_some_and(|express| express.function_level_reset),

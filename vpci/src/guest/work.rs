@@ -38,6 +38,11 @@ impl GuestFunction {
         core::mem::take(&mut self.reset_wanted).then_some(Effect::Reset)
     }
 
+    /// Whether a BAR has appeared somewhere or disappeared since the last call.
+    pub(crate) fn take_moved(&mut self) -> bool {
+        core::mem::take(&mut self.moved)
+    }
+
     /// Mapping `piece` has failed: what is mapped of its BAR is taken back, and the guest goes on
     /// without.
     pub fn fail(&mut self, piece: Piece) {
@@ -60,9 +65,11 @@ impl GuestFunction {
             let Some(Some(mapping)) = self.mappings.get_mut(place) else {
                 continue;
             };
-            if mapping.must_unmap(wanted)
-                && let Some(piece) = mapping.unmap()
-            {
+            if !mapping.must_unmap(wanted) {
+                continue;
+            }
+            self.moved = true;
+            if let Some(piece) = mapping.unmap() {
                 return Some(piece);
             }
         }
@@ -91,6 +98,7 @@ impl GuestFunction {
             let begins = idle && range.is_some_and(free);
             if let (true, Some(Some(mapping))) = (begins, self.mappings.get_mut(place)) {
                 mapping.begin(wanted);
+                self.moved = true;
             }
         }
     }

@@ -16,7 +16,7 @@ use pci_host::capability::Placement;
 use pci_host::config::{ConfigAccess, Function};
 use pci_host::header::{self, Command, Layout};
 use pci_host::{ConfigOffset, Device, HostSbdf};
-use xen_types::{Gpa, HpaRange};
+use xen_types::{Gpa, Hpa, HpaRange};
 
 pub use self::bar::Locate;
 use self::bar::Tracked;
@@ -59,15 +59,20 @@ impl HardwareFunction {
         let function = Function::new(config, device.sbdf);
         let command = function.read(header::COMMAND);
         let mut bars = [None; BARS];
+        let mut mappings: [Option<Box<Mapping>>; BARS] = Default::default();
         let all = device.bars.iter().chain([&device.rom]);
-        for (place, bar) in bars.iter_mut().zip(all) {
+        let places = bars.iter_mut().zip(&mut mappings);
+        for (number, ((place, mapping), bar)) in (0..).zip(places.zip(all)) {
             *place = bar.map(Tracked::new);
+            // Where it is, is known when it is mapped.
+            let range = place.and_then(|bar| HpaRange::new(Hpa::new(0), bar.size()));
+            *mapping = range.map(|range| Box::new(Mapping::new(number, range, Holes::new())));
         }
         let mut hardware = Self {
             sbdf: device.sbdf,
             layout: device.layout,
             bars,
-            mappings: Default::default(),
+            mappings,
             command,
             hardware: command,
             forced: Command::empty(),
@@ -217,7 +222,8 @@ impl HardwareFunction {
     ) {
         let command = lane.insert(self.command.bits().into(), bits);
         self.command = Command::from_bits_retain(command as u16);
-        self.retry();
+        let mappings = self.mappings.iter_mut().flatten();
+        mappings.for_each(|mapping| mapping.retry());
         let events = (lane.mask() & bits) >> 16;
         if events != 0 {
             function.write(
@@ -274,9 +280,9 @@ impl HardwareFunction {
         }
         self.sync_decode(function, locate);
         self.begin(&wanted);
-        let mut mappings = self.mappings.iter_mut().flatten();
-        let piece = mappings.find_map(|mapping| mapping.map());
-        piece.map(Effect::Map)
+        let mappings = self.mappings.iter_mut().flatten();
+        let mut begun = mappings.filter(|mapping| mapping.claim().is_some());
+        begun.find_map(|mapping| mapping.map()).map(Effect::Map)
     }
 
     /// Where virtual functions are, after the domain has enabled or disabled them; `None` where it
@@ -336,40 +342,24 @@ impl HardwareFunction {
     }
 
     fn unmap(&mut self, wanted: &[Option<HpaRange>; BARS]) -> Option<Piece> {
-        for (slot, wanted) in self.mappings.iter_mut().zip(wanted) {
-            let Some(mapping) = slot else {
-                continue;
-            };
-            let wanted = wanted.filter(|wanted| *wanted == mapping.host());
-            let wanted = wanted.map(|wanted| Gpa::new(wanted.start().get()));
-            if !mapping.must_unmap(wanted) {
-                continue;
-            }
-            match mapping.unmap() {
-                Some(piece) => return Some(piece),
-                // What failed stays failed until the domain writes something.
-                None if mapping.has_failed() => {}
-                None => *slot = None,
-            }
-        }
-        None
+        let mappings = self.mappings.iter_mut().zip(wanted);
+        mappings
+            .filter_map(|(mapping, wanted)| Some((mapping.as_mut()?, wanted)))
+            .find_map(|(mapping, wanted)| {
+                let wanted = wanted.map(|wanted| Gpa::new(wanted.start().get()));
+                mapping.must_unmap(wanted).then(|| mapping.unmap())?
+            })
     }
 
     /// Registers are in the domain's memory where the processor has them.
     fn begin(&mut self, wanted: &[Option<HpaRange>; BARS]) {
-        for (number, (slot, wanted)) in (0..).zip(self.mappings.iter_mut().zip(wanted)) {
-            if let (None, Some(wanted)) = (&slot, wanted) {
-                let mut mapping = Mapping::new(number, *wanted, Holes::new());
-                mapping.begin(Gpa::new(wanted.start().get()));
-                *slot = Some(Box::new(mapping));
+        for (mapping, wanted) in self.mappings.iter_mut().zip(wanted) {
+            if let (Some(mapping), Some(wanted)) = (mapping, wanted)
+                && mapping.claim().is_none()
+                && !mapping.has_failed()
+            {
+                mapping.begin_identity(*wanted);
             }
-        }
-    }
-
-    /// What failed may be tried again.
-    fn retry(&mut self) {
-        for slot in &mut self.mappings {
-            slot.take_if(|mapping| mapping.has_failed() && mapping.claim().is_none());
         }
     }
 
