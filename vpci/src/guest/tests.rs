@@ -576,6 +576,55 @@ proptest! {
         prop_assert_eq!(mapped, []);
     }
 
+    /// Reads after writes equal a model that is just bytes, and which bits of them can be written.
+    #[test]
+    fn reads_after_writes_equal_a_model(writes in proptest::collection::vec(any_write(), 0..60)) {
+        let mut setup = set_up(samples::nvme());
+        let at = |id| setup.capability(id);
+        let (power, msi, msi_x) = (at(Id::POWER_MANAGEMENT), at(Id::MSI), at(Id::MSI_X));
+        let express = at(Id::PCI_EXPRESS);
+        let writable = [
+            (0x04, 0x0547),
+            (0x0c, 0xff),
+            (0x10, 0xffff_c000),
+            (0x14, u32::MAX),
+            (0x3c, 0xff),
+            (power + 4, 3),
+            // Multiple message enable is not just stored: it is left out below.
+            (msi, 1 << 16),
+            (msi + 4, !3),
+            (msi + 8, u32::MAX),
+            (msi + 12, 0xffff),
+            (msi + 16, u32::MAX),
+            (msi_x, 0xc000_0000),
+        ];
+        let skipped = |dword: u16| dword == express + 8;
+        let masks: alloc::collections::BTreeMap<u16, u32> = writable.into_iter().collect();
+        let mask = |byte: u16| {
+            let dword = masks.get(&(byte & !3)).copied().unwrap_or(0);
+            (dword >> (8 * (byte & 3))) as u8
+        };
+        let mut model: Vec<u8> = (0..4096).map(|byte| setup.read(byte, 1) as u8).collect();
+        for (offset, bytes, value) in writes {
+            if (offset..offset + bytes).any(|byte| skipped(byte & !3)) {
+                continue;
+            }
+            setup.write(offset, bytes, value);
+            for (number, byte) in (offset..offset + bytes).enumerate() {
+                let written = u64::from(value).to_le_bytes()[number];
+                let place = &mut model[usize::from(byte)];
+                *place = *place & !mask(byte) | written & mask(byte);
+            }
+            setup.effects();
+        }
+        for dword in (0..4096_u16).step_by(4) {
+            let bytes = &model[usize::from(dword)..usize::from(dword) + 4];
+            let hidden = if dword == msi { 0x70 << 16 } else { 0 };
+            let expected = u32::from_le_bytes(bytes.try_into().unwrap()) & !hidden;
+            prop_assert_eq!(setup.read(dword, 4) & !hidden, expected, "at {:#x}", dword);
+        }
+    }
+
     /// A read of any width and place is the bytes of the dwords, and changes nothing.
     #[test]
     fn reads_of_any_width_agree(offset in 0_u16..4096, log in 0..4_u32) {
