@@ -9,7 +9,7 @@ use crate::capability::{
     self, Acs, AdvancedFeatures, Ari, CapabilityId, Entry, Express, ExtendedCapabilityId,
     ListFault, Msi, MsiX, MsiXFault, PowerManagement, SrIov,
 };
-use crate::config::{ConfigAccess, ConfigOffset, Function};
+use crate::config::{ConfigAccess, ConfigOffset, Function, Register};
 use crate::header::{self, Layout};
 use crate::intx::Pin;
 use crate::sizing::{self, Sizes};
@@ -63,6 +63,8 @@ pub struct Device {
     pub acs: Option<Acs>,
     /// Alternative routing ids.
     pub ari: Option<Ari>,
+    /// How many of its BARs can have other sizes, 0 to 6.
+    pub resizable_bars: u16,
     /// The virtual functions that it can have.
     pub sr_iov: Option<SrIov>,
     /// What is wrong with it, though not so wrong that it cannot be used.
@@ -148,6 +150,7 @@ impl Device {
             msi_x: None,
             acs: None,
             ari: None,
+            resizable_bars: 0,
             sr_iov: None,
             faults: Vec::new(),
         }
@@ -203,6 +206,11 @@ impl Device {
         self.ari = list
             .find(ExtendedCapabilityId::ARI)
             .and_then(|at| Ari::read(function, at));
+        // The number is in the control of the first (7.8.6.3).
+        let control = list.find(ExtendedCapabilityId::RESIZABLE_BAR);
+        let control = control.and_then(|at| Register::<u32>::new(at.checked_add(8)?));
+        let count = control.map_or(0, |control| function.read(control) >> 5 & 7);
+        self.resizable_bars = count.min(6) as u16;
         self.extended = list.entries.to_vec();
     }
 

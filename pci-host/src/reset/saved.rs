@@ -114,16 +114,12 @@ impl Saved {
         }
     }
 
-    /// The sizes of Resizable BARs (7.8.6.3): their number is in the first of up to six registers.
+    /// The sizes of Resizable BARs (7.8.6.3).
     fn resizable<C: ConfigAccess + ?Sized>(&mut self, function: Function<'_, C>) {
         let Some(start) = self.device.find_extended(Extended::RESIZABLE_BAR) else {
             return;
         };
-        let Some(first) = access(offset(start, 8), Width::Dword) else {
-            return;
-        };
-        let count = (function.read_access(first) >> 5 & 7).min(6) as u16;
-        for number in 0..count {
+        for number in 0..self.device.resizable_bars {
             self.keep(function, offset(start, 8 + 8 * number), Width::Dword);
         }
     }

@@ -95,6 +95,7 @@ fn each_method_resets_and_gives_back_what_was_set_up() {
         (features(), Method::AdvancedFeatures),
         (samples::xhci(), Method::PowerState),
         (samples::gpu(), BUS),
+        (samples::nvme().with_resizable_bar(0), Method::FunctionLevel),
     ] {
         let (machine, result) = reset_used(function, method);
         let time = result.unwrap();

@@ -177,6 +177,16 @@ impl SimFunction {
         })
     }
 
+    /// With one BAR of 256 MiB that says it could be of 256 MiB to 16 GiB. Its size is kept, but does
+    /// nothing.
+    pub fn with_resizable_bar(self, bar: u8) -> Self {
+        self.with_extended(0x0015, 12, |function, at| {
+            function.preset(at + 4, Width::Dword, 0x7f << 12);
+            function.preset(at + 8, Width::Dword, 8 << 8 | 1 << 5 | u32::from(bar));
+            function.allow(at + 8, Width::Dword, 0x3f00);
+        })
+    }
+
     /// That is away for `microseconds` after a reset.
     pub fn with_reset_time(mut self, microseconds: u64) -> Self {
         self.special.reset_time = microseconds;

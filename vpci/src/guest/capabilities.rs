@@ -237,7 +237,7 @@ fn install_extended<C: ConfigAccess + ?Sized>(
         let header = one.read(0) & 0xf_ffff | u32::from(next) << 20;
         one.set(0, Handler::Fixed(header));
         match entry.id {
-            Extended::RESIZABLE_BAR => one.resizable_bars(),
+            Extended::RESIZABLE_BAR => one.resizable_bars(device.resizable_bars),
             _ => (4..ADVANCED_ERRORS_SIZE)
                 .step_by(4)
                 .for_each(|bytes| one.filter(bytes, Masks::READ_ONLY)),
@@ -247,8 +247,7 @@ fn install_extended<C: ConfigAccess + ?Sized>(
 
 impl<C: ConfigAccess + ?Sized> Installer<'_, C> {
     /// Each has the size that it has (7.8.6.2 and 7.8.6.3).
-    fn resizable_bars(&mut self) {
-        let count = (self.read(8) >> 5 & 7).min(6) as u16;
+    fn resizable_bars(&mut self, count: u16) {
         for number in 0..count {
             let control = self.read(8 + 8 * number);
             // Size 0 is 1 MiB and bit 4 of the capability; larger ones follow.

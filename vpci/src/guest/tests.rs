@@ -182,6 +182,21 @@ fn a_list_that_begins_with_something_hidden_is_still_found() {
 }
 
 #[test]
+fn a_resizable_bar_is_shown_at_its_size() {
+    let mut setup = set_up(samples::nvme().with_resizable_bar(0));
+    let at = setup
+        .device
+        .find_extended(Extended::RESIZABLE_BAR)
+        .unwrap()
+        .get();
+    assert_eq!(setup.read(at + 4, 4), 1 << 12);
+    setup.writes();
+    setup.write(at + 8, 4, 14 << 8);
+    assert_eq!(setup.read(at + 8, 4), 8 << 8 | 1 << 5);
+    assert_eq!(setup.writes(), []);
+}
+
+#[test]
 fn xsa_120_xsa_126_no_command_reaches_hardware_but_what_may() {
     let mut setup = set_up(samples::nvme());
     setup.machine.fabric.take_seen();

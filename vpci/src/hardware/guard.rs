@@ -3,7 +3,7 @@
 use alloc::vec::Vec;
 
 use pci_host::capability::express::{self, INITIATE_RESET};
-use pci_host::capability::power;
+use pci_host::capability::{ExtendedCapabilityId, power};
 use pci_host::header::BridgeControl;
 use pci_host::{ConfigOffset, Device};
 
@@ -18,6 +18,8 @@ pub struct Dependents {
     pub virtual_functions: bool,
 }
 
+/// Resizable BAR control: size, 13:8.
+const BAR_SIZE: u32 = 0x3f << 8;
 /// Link control: disable.
 const LINK_DISABLE: u32 = 1 << 4;
 /// Slot control: power controller off.
@@ -41,6 +43,13 @@ pub(super) fn guards(device: &Device, dependents: Dependents) -> Vec<Filtered> {
     };
     // Isolation is what groups are made by: nobody turns it off.
     keep(device.acs.map(|acs| acs.offset), 4, 0xffff << 16);
+    // BARs have the sizes that they were found with; so have those of virtual functions.
+    let resizable = device.find_extended(ExtendedCapabilityId::RESIZABLE_BAR);
+    for number in 0..device.resizable_bars {
+        keep(resizable, 8 + 8 * number, BAR_SIZE);
+    }
+    let sr_iov = device.sr_iov.map(|sr_iov| sr_iov.offset);
+    keep(sr_iov, 0x20, u32::MAX);
     let express = device.express.map(|express| express.offset);
     let power = device.power.map(|power| power.offset);
     if dependents.behind {
@@ -56,9 +65,8 @@ pub(super) fn guards(device: &Device, dependents: Dependents) -> Vec<Filtered> {
         keep(express, express::register::DEVICE_CONTROL_2, ARI_FORWARDING);
     }
     if dependents.virtual_functions {
-        let sr_iov = device.sr_iov.map(|sr_iov| sr_iov.offset);
-        // Control, number, page size and addresses of virtual functions.
-        for dword in [0x08, 0x10, 0x20, 0x24, 0x28, 0x2c, 0x30, 0x34, 0x38] {
+        // Control, number and addresses of virtual functions.
+        for dword in [0x08, 0x10, 0x24, 0x28, 0x2c, 0x30, 0x34, 0x38] {
             keep(sr_iov, dword, u32::MAX);
         }
     }

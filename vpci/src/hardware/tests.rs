@@ -273,6 +273,18 @@ fn isolation_is_not_turned_off() {
 }
 
 #[test]
+fn bars_keep_their_sizes() {
+    let domain = one(samples::gpu().with_resizable_bar(1));
+    let device = domain.device("01:00.0");
+    let at = device.find_extended(pci_host::capability::ExtendedCapabilityId::RESIZABLE_BAR);
+    let control = Register::<u32>::new(at.unwrap().checked_add(8).unwrap()).unwrap();
+    let card = domain.function("01:00.0");
+    let before = card.read(control);
+    card.write(control, before ^ 0x0f00);
+    assert_eq!(card.read(control), before);
+}
+
+#[test]
 fn virtual_functions_are_told_of_and_stay_while_others_have_some() {
     let domain = one(samples::igb());
     let device = domain.device("01:00.0").clone();
