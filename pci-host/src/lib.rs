@@ -7,6 +7,7 @@
 //!   [`resources`]: addresses for those that firmware left without.
 //! - [`intx`]: interrupt pins. [`group`]: who cannot be told apart. [`reset`]: how a function gets
 //!   rid of what it holds.
+//! - [`discovery`]: all of this for a whole machine.
 //! - [`registry`]: who has which function.
 //! - `simulated` (a feature): a PCI machine in software, for tests.
 
@@ -22,6 +23,7 @@ pub mod capability;
 mod class;
 pub mod config;
 pub mod device;
+pub mod discovery;
 pub mod enumerate;
 pub mod group;
 pub mod header;

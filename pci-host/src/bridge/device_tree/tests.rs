@@ -8,7 +8,9 @@ use xen_types::Spi;
 use super::*;
 use crate::bridge::{Bridge, Bridges};
 use crate::config::Function;
+use crate::discovery::{self, discover};
 use crate::enumerate::enumerate;
+use crate::registry::Registry;
 use crate::simulated::{Fabric, SimEcam, SimRCar, Slot, machines, samples};
 use crate::{HostSbdf, Pin, header, intx};
 
@@ -187,4 +189,38 @@ fn interrupts_are_found_through_the_map_and_the_bridges() {
     let r_car = &descriptions[2].routes;
     let any = r_car.interrupt(sbdf("00:00.0").requester(), Pin::D);
     assert_eq!(any.unwrap().id, expected(116));
+}
+
+#[test]
+fn xsa_449_all_streams_of_a_function_are_known() {
+    let [one, ..] = <[Description; 3]>::try_from(descriptions()).unwrap();
+    let fabric = Fabric::new([Slot::new(6, 0, samples::root_port()).with([machines::switch()])]);
+    let mut bridges = Bridges::new();
+    let registers = Box::new(SimEcam::new(&fabric, 0, 0x80));
+    bridges.add(Bridge::probe(one, registers).unwrap()).unwrap();
+    let found = discover(&bridges, &fabric);
+    // There is no I/O window, and no room for 16 GiB.
+    assert!(!found.faults.is_empty());
+    let streams = |name: &str| {
+        let streams = discovery::streams(&bridges, &found.devices, sbdf(name)).unwrap();
+        streams.iter().map(|stream| stream.id).collect::<Vec<_>>()
+    };
+    // A card on the conventional bus may ask as its bridge, or as that bus's first function.
+    assert_eq!(streams("09:02.0"), [0x1910, 0x1800, 0x1900]);
+    assert_eq!(streams("03:00.0"), [0x1300]);
+    let number = |name: &str| {
+        let device = found
+            .devices
+            .iter()
+            .find(|device| device.sbdf == sbdf(name));
+        discovery::stream_number(&bridges, device.unwrap())
+    };
+    // Both functions of the network card have one stream, by the mask: they are one group.
+    assert_eq!(number("04:00.0"), number("04:00.1"));
+    let registry: Registry<u16> = Registry::new(found.devices.clone(), |device| {
+        discovery::stream_number(&bridges, device)
+    });
+    let group = |name: &str| registry.get(sbdf(name)).unwrap().group();
+    assert_eq!(group("04:00.0"), group("04:00.1"));
+    assert_ne!(group("04:00.0"), group("03:00.0"));
 }
