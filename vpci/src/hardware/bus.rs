@@ -3,8 +3,8 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use pci_host::HostSbdf;
 use pci_host::config::ConfigAccess;
+use pci_host::{HostSbdf, RequesterId};
 
 use super::{HardwareFunction, Locate};
 use crate::access::GuestAccess;
@@ -23,6 +23,22 @@ pub struct HardwarePci {
 type Slot = Option<Box<HardwareFunction>>;
 type Bus = Box<[Slot]>;
 type Segment = Box<[Option<Bus>]>;
+
+/// What stands in the place of a function 0 that the domain does not have: ids of Xen's vendor that no
+/// driver knows, the class that fits nothing, and more functions.
+const PLACEHOLDER: [(u16, u32); 3] = [
+    (0x00, 0xfff0_5853),
+    (0x08, 0xff00_0000),
+    (0x0c, 0x0080_0000),
+];
+
+fn placeholder(access: GuestAccess) -> u64 {
+    access.lanes().fold(0, |sum, placed| {
+        let offset = placed.lane.dword() * 4;
+        let known = PLACEHOLDER.iter().find(|(at, _)| *at == offset);
+        sum | placed.to_access(known.map_or(0, |(_, value)| *value))
+    })
+}
 
 fn empty<T>() -> Box<[Option<T>]> {
     core::iter::repeat_with(|| None).take(COUNT).collect()
@@ -89,8 +105,18 @@ impl HardwarePci {
     ) -> u64 {
         match self.get(sbdf) {
             Some(function) => function.read(config, access),
+            None if self.stands_for_others(sbdf) => placeholder(access),
             None => access.ones(),
         }
+    }
+
+    /// Whether it is function 0 of a device of which the domain has other functions: without function
+    /// 0 it would not look for them (PCI Local Bus 3.0, 3.2.2.3.4).
+    fn stands_for_others(&self, sbdf: HostSbdf) -> bool {
+        let requester = sbdf.requester();
+        let other = |number| RequesterId::new(requester.bus(), requester.device(), number);
+        let mut others = (1..8).filter_map(other);
+        requester.function() == 0 && others.any(|other| self.get(sbdf.neighbour(other)).is_some())
     }
 
     /// Writes config space. The domain goes on when [`HardwarePci::next_effect`] has nothing more.

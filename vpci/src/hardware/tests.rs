@@ -385,6 +385,21 @@ fn what_is_hidden_is_absent() {
     assert!(!domain.machine.fabric.decodes(disk.sbdf().requester()));
 }
 
+#[test]
+fn functions_beside_a_hidden_one_are_still_found() {
+    let domain = Domain::new(machines::both().remove(0));
+    let (first, second) = (domain.function("04:00.0"), domain.function("04:00.1"));
+    domain.functions.borrow_mut().remove(first.sbdf());
+    assert_eq!(first.read(header::VENDOR_ID), 0x5853);
+    assert!(first.read(header::HEADER_TYPE).is_multifunction());
+    assert_eq!(first.read(header::CLASS_REVISION), 0xff00_0000);
+    let found = sizing::header(first, Layout::Endpoint);
+    assert_eq!(found, sizing::Sizes::default());
+    assert_eq!(second.read(header::DEVICE_ID), 0x10c9);
+    domain.functions.borrow_mut().remove(second.sbdf());
+    assert_eq!(first.read(header::VENDOR_ID), 0xffff);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
