@@ -45,6 +45,11 @@ pub struct HardwareFunction {
     command: Command,
     /// What hardware's command holds.
     hardware: Command,
+    /// A virtual function: its registers are where its physical one says, and it decodes as long as
+    /// it is there (PCI Express Base 6.0, 9.3.4.1.3).
+    is_virtual: bool,
+    /// The domain no longer has it.
+    withdrawn: bool,
     /// What stays on because others depend on it.
     forced: Command,
     guards: Vec<Filtered>,
@@ -75,6 +80,8 @@ impl HardwareFunction {
             mappings,
             command,
             hardware: command,
+            is_virtual: device.physical.is_some(),
+            withdrawn: false,
             forced: Command::empty(),
             guards: guards(device, Dependents::default()),
             sr_iov_control: device
@@ -200,6 +207,9 @@ impl HardwareFunction {
         let Some(Some(bar)) = self.bars.get_mut(number) else {
             return true;
         };
+        if self.is_virtual {
+            return false;
+        }
         let decode = decode_of(bar);
         // The enable bit of a ROM, and a ROM that is off, may change at any time.
         let in_use = self.hardware.intersects(decode) && bar.is_enabled();
@@ -248,11 +258,12 @@ impl HardwareFunction {
         }
     }
 
-    /// Reads again what hardware holds: for a bridge whose registers the domain accesses itself.
+    /// Reads again what hardware holds: for a bridge whose registers the domain accesses itself, and
+    /// for a function that it has got back.
     pub fn refresh<C: ConfigAccess + ?Sized>(&mut self, config: &C) {
         let function = Function::new(config, self.sbdf);
         for (number, bar) in self.bars.iter_mut().enumerate() {
-            let Some(bar) = bar else {
+            let Some(bar) = bar.as_mut().filter(|_| !self.is_virtual) else {
                 continue;
             };
             let register = match number {
@@ -265,6 +276,7 @@ impl HardwareFunction {
         }
         self.hardware = function.read(header::COMMAND);
         self.command = self.hardware;
+        self.withdrawn = false;
     }
 
     /// What has to happen next; `None` when nothing has to any more.
@@ -311,10 +323,17 @@ impl HardwareFunction {
         }
     }
 
+    /// Whether nothing of it is mapped.
+    pub fn is_idle(&self) -> bool {
+        let mut mappings = self.mappings.iter().flatten();
+        mappings.all(|mapping| mapping.claim().is_none())
+    }
+
     /// Takes the function from the domain: nothing is mapped any more when all effects are carried
     /// out, and it asks for nothing.
     pub fn withdraw<C: ConfigAccess + ?Sized>(&mut self, config: &C) {
         self.command = Command::INTX_DISABLE;
+        self.withdrawn = true;
         let function = Function::new(config, self.sbdf);
         let decode = self.hardware & Command::DECODE;
         self.set_hardware(function, Command::INTX_DISABLE | decode);
@@ -323,7 +342,11 @@ impl HardwareFunction {
     /// The kinds of decode that the domain wants, and that hurt nobody: all registers that would
     /// answer are where they may be.
     fn decode(&self, locate: Locate<'_>) -> Command {
-        let mut decode = self.command & Command::DECODE;
+        let mut decode = match (self.withdrawn, self.is_virtual) {
+            (true, _) => Command::empty(),
+            (false, true) => Command::MEMORY,
+            (false, false) => self.command & Command::DECODE,
+        };
         for bar in self.bars.iter().flatten().filter(|bar| bar.is_enabled()) {
             if place(bar, locate).is_none() {
                 decode -= decode_of(bar);

@@ -321,6 +321,45 @@ fn virtual_functions_are_told_of_and_stay_while_others_have_some() {
 }
 
 #[test]
+fn virtual_functions_are_mapped_as_long_as_they_are_there() {
+    let domain = one(samples::igb());
+    let physical = domain.device("01:00.0").clone();
+    let card = domain.function("01:00.0");
+    let sr_iov = physical.sr_iov.unwrap();
+    let register = |at| Register::<u16>::new(sr_iov.offset.checked_add(at).unwrap()).unwrap();
+    card.write(register(0x10), 2);
+    card.write(register(0x08), 9);
+    let sbdf: HostSbdf = "02:10.2".parse().unwrap();
+    let config = &domain.machine.bridge;
+    let device = Device::read_virtual(Function::new(config, sbdf), &physical, 1).unwrap();
+    let base = sr_iov.bars[0].unwrap();
+    let second = base.address.unwrap() + base.size;
+    domain
+        .functions
+        .borrow_mut()
+        .add(HardwareFunction::new(config, &device));
+    domain.work(sbdf);
+    assert!(domain.is_mapped(second) && !domain.is_mapped(base.address.unwrap()));
+    let hits = domain.machine.fabric.memory_hits(second);
+    assert_eq!(hits[0].function, sbdf.requester());
+    domain
+        .functions
+        .borrow_mut()
+        .get_mut(sbdf)
+        .unwrap()
+        .withdraw(config);
+    let locate = |kind, address, size| domain.locate(kind, address, size);
+    let mut functions = domain.functions.borrow_mut();
+    let effects = core::iter::from_fn(|| functions.next_effect(config, sbdf, &locate));
+    assert!(
+        effects
+            .into_iter()
+            .all(|effect| matches!(effect, Effect::Unmap(_)))
+    );
+    assert!(functions.get(sbdf).unwrap().is_idle());
+}
+
+#[test]
 fn registers_that_others_wrote_are_read_again() {
     let domain = one(samples::nvme());
     let disk: HostSbdf = "01:00.0".parse().unwrap();
