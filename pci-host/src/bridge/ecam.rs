@@ -12,14 +12,26 @@ use crate::{HostSbdf, RequesterId};
 pub const GENERIC: Driver = Driver {
     name: "ECAM",
     compatible: &["pci-host-ecam-generic"],
-    probe: |description, registers| Layout::Enhanced.probe(description, registers),
+    probe: |description, registers| Layout::Enhanced.probe(description, registers, false),
+};
+
+/// Synopsys' DesignWare controllers that firmware has set up as ECAM. On their root bus is just the
+/// root port, which answers for every device number.
+pub const DESIGNWARE: Driver = Driver {
+    name: "DesignWare ECAM",
+    compatible: &[
+        "marvell,armada8k-pcie-ecam",
+        "snps,dw-pcie-ecam",
+        "socionext,synquacer-pcie-ecam",
+    ],
+    probe: |description, registers| Layout::Enhanced.probe(description, registers, true),
 };
 
 /// 256 bytes for each function.
 pub const CAM: Driver = Driver {
     name: "CAM",
     compatible: &["pci-host-cam-generic"],
-    probe: |description, registers| Layout::Conventional.probe(description, registers),
+    probe: |description, registers| Layout::Conventional.probe(description, registers, false),
 };
 
 /// How a function's config space is placed in memory.
@@ -34,6 +46,8 @@ pub enum Layout {
 struct Ecam {
     layout: Layout,
     buses: BusRange,
+    /// On the root bus is device 0 and no other.
+    one_root_port: bool,
     registers: Box<dyn Registers>,
 }
 
@@ -82,6 +96,7 @@ impl Layout {
         self,
         description: &mut Description,
         registers: Box<dyn Registers>,
+        one_root_port: bool,
     ) -> Result<Box<dyn HostBridge>, BridgeError> {
         let covered = registers.size() / self.bus_size();
         let too_few = || BridgeError::TooFewRegisters {
@@ -94,6 +109,7 @@ impl Layout {
         Ok(Box::new(Ecam {
             layout: self,
             buses,
+            one_root_port,
             registers,
         }))
     }
@@ -102,6 +118,10 @@ impl Layout {
 impl Ecam {
     fn offset(&self, function: HostSbdf, access: Access) -> Option<u64> {
         let function = function.requester();
+        let on_root = function.bus() == self.buses.first();
+        if self.one_root_port && on_root && function.device() != 0 {
+            return None;
+        }
         self.layout.offset(self.buses, function, access.offset())
     }
 }

@@ -114,7 +114,7 @@ pub type Probe =
     fn(&mut Description, Box<dyn Registers>) -> Result<Box<dyn HostBridge>, BridgeError>;
 
 /// All drivers.
-pub static DRIVERS: &[Driver] = &[ecam::GENERIC, ecam::CAM, rcar::GEN3];
+pub static DRIVERS: &[Driver] = &[ecam::GENERIC, ecam::CAM, ecam::DESIGNWARE, rcar::GEN3];
 
 impl Description {
     /// The driver for this bridge: the one for its most specific kind.

@@ -60,6 +60,17 @@ fn a_window_too_small_for_its_buses_has_fewer() {
 }
 
 #[test]
+fn a_root_port_that_answers_for_every_device_is_found_once() {
+    let port = || Slot::new(0, 0, samples::root_port()).with([Slot::new(0, 0, samples::nvme())]);
+    let fabric = Fabric::new((0..4).map(|device| port().at_device(device)));
+    let registers = Box::new(SimEcam::new(&fabric, 0, 256));
+    let given = description("socionext,synquacer-pcie-ecam", 0, BusRange::ALL);
+    let bridge = Bridge::probe(given, registers).unwrap();
+    let found = crate::enumerate::enumerate(&bridge, &fabric);
+    assert_eq!(found.devices.len(), 2);
+}
+
+#[test]
 fn a_bridge_that_nobody_drives_says_what_it_is() {
     let given = description("brcm,bcm2711-pcie", 0, BusRange::ALL);
     let registers = Box::new(SimEcam::new(&Fabric::new([]), 0, 1));
