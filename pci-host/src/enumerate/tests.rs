@@ -257,6 +257,42 @@ fn xsa_49_a_header_of_unknown_type_is_left_alone() {
     );
 }
 
+/// Of Xen's fixes without a number, 53859596c0: a table in a BAR of no size.
+#[test]
+fn msi_x_structures_must_be_inside_bars() {
+    use crate::bar::BarKind;
+    use crate::capability::MsiXFault;
+    use crate::device::DeviceFault;
+    let memory = BarKind::Memory32 {
+        prefetchable: false,
+    };
+    let with = |table, pending| {
+        SimFunction::endpoint(0x1234, 0x5678, 0)
+            .with_bar(0, memory, 0x4000)
+            .with_bar(1, BarKind::Io, 0x100)
+            .with_msi_x(64, table, pending)
+    };
+    let cases = [
+        (with((0, 0), (0, 0x3000)), None),
+        (with((3, 0), (0, 0x3000)), Some(MsiXFault::NoBar(3))),
+        (with((7, 0), (0, 0x3000)), Some(MsiXFault::NoBar(7))),
+        (with((0, 0), (1, 0)), Some(MsiXFault::NoBar(1))),
+        (with((0, 0x3c08), (0, 0)), Some(MsiXFault::OutsideBar(0))),
+        (
+            with((0, 0), (0, 0xffff_fff8)),
+            Some(MsiXFault::OutsideBar(0)),
+        ),
+        (with((0, 0x1000), (0, 0x13f8)), Some(MsiXFault::Overlap)),
+    ];
+    for (function, fault) in cases {
+        let found = found(&machine([Slot::new(1, 0, function)], BusRange::ALL));
+        let device = &found.devices[0];
+        assert_eq!(device.msi_x.is_some(), fault.is_none());
+        let expected: Vec<_> = fault.map(DeviceFault::MsiX).into_iter().collect();
+        assert_eq!(device.faults, expected);
+    }
+}
+
 #[test]
 fn endless_bridges_end() {
     let mut slot = Slot::new(0, 0, samples::nvme());

@@ -176,7 +176,7 @@ fn a_reset_that_does_nothing_is_not_tried_again() {
 }
 
 #[test]
-fn what_cannot_be_assigned_says_why() {
+fn xsa_461_what_cannot_be_assigned_says_why() {
     let memory = BarKind::Memory32 {
         prefetchable: false,
     };

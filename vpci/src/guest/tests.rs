@@ -213,7 +213,7 @@ fn xsa_120_xsa_126_no_command_reaches_hardware_but_what_may() {
 }
 
 #[test]
-fn decode_maps_what_is_in_a_window_and_unmaps_before_hardware_stops() {
+fn cve_2020_12888_what_is_decoded_is_mapped_and_unmapped_before_hardware_stops() {
     let mut setup = set_up(samples::nvme());
     setup.write(0x10, 4, WINDOW as u32 | 4);
     setup.write(0x14, 4, 0);
@@ -544,7 +544,7 @@ proptest! {
     /// Whatever a guest writes: hardware's BARs and hidden registers stay, and maps and unmaps
     /// balance, without overlapping.
     #[test]
-    fn no_writes_reach_what_is_not_the_guests(
+    fn xsa_131_no_writes_reach_what_is_not_the_guests(
         kind in 0..4_usize, writes in proptest::collection::vec((any_write(), 0..5_usize), 0..40),
     ) {
         let samples = [samples::nvme, samples::e1000e, samples::igb, samples::gpu];
