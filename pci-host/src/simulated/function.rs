@@ -214,6 +214,17 @@ impl SimFunction {
         self.set(offset, width, self.get(offset, width) | bits);
     }
 
+    /// Sets all bits that are cleared by writing 1, as if everything had happened.
+    pub fn raise_all(&mut self) {
+        let pairs = self.bytes.iter_mut().zip(self.write_1_clears.iter());
+        pairs.for_each(|(byte, clears)| *byte |= clears);
+    }
+
+    /// All of its config space.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.as_slice()
+    }
+
     /// Whether the header is a bridge's.
     pub fn is_bridge(&self) -> bool {
         self.get(0x0e, Width::Byte) & 0x7f == 1
