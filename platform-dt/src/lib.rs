@@ -46,6 +46,7 @@ mod token;
 pub use address::CellSizes;
 pub use boot::{BootInfo, Module, ModuleKind, RamBank, Reserved};
 pub use console::{ConsoleChoice, Uart, UartKind};
+pub use dom0::{Master, MasterIds};
 pub use dtb::Dtb;
 pub use error::TreeError;
 pub use host::{Conduit, Cpu, EnableMethod, Gic, GicV2, GicV3, Host, Its, Psci, Timer, V2mFrame};

@@ -6,7 +6,7 @@ use arrayvec::ArrayVec;
 
 use crate::address::CellSizes;
 use crate::property::Property;
-use crate::token::{Structure, Token, Tokens};
+use crate::token::{Step, Structure, Token, Tokens, is_named};
 
 /// How many nodes may be nested in each other, the root included. Later readers of a re-encoded
 /// tree recurse, about 1 KiB of stack a level.
@@ -77,7 +77,7 @@ impl<'a> Node<'a> {
     fn body(self) -> Tokens<'a> {
         let mut tokens = Tokens::from(self.structure, self.begin);
         // The node's own first token; what follows is read with errors seen.
-        let _ = tokens.take();
+        let _ = tokens.step();
         tokens
     }
 
@@ -93,7 +93,13 @@ impl<'a> Node<'a> {
 
     /// The first property of that name.
     pub fn property(self, name: &str) -> Option<Property<'a>> {
-        self.properties().find(|property| property.name == name)
+        let mut tokens = self.body();
+        while let Ok(Step::Property { name: at, value }) = tokens.step() {
+            if is_named(self.structure.strings, at, name) {
+                return tokens.named(at, value);
+            }
+        }
+        None
     }
 
     /// The nodes directly below, in order.
@@ -103,17 +109,17 @@ impl<'a> Node<'a> {
         let mut depth = 0_usize;
         iter::from_fn(move || {
             loop {
-                match tokens.take().ok()? {
-                    Token::Begin { offset, .. } => {
+                match tokens.step().ok()? {
+                    Step::Begin(offset) => {
                         depth += 1;
                         if depth == 1 {
                             let child = Self::at(self.structure, offset);
                             return Some(Self { bus, ..child });
                         }
                     }
-                    Token::Property(_) => {}
-                    Token::End => depth = depth.checked_sub(1)?,
-                    Token::EndOfTree => return None,
+                    Step::Property { .. } => {}
+                    Step::End => depth = depth.checked_sub(1)?,
+                    Step::EndOfTree => return None,
                 }
             }
         })
@@ -140,8 +146,8 @@ impl<'a> Node<'a> {
         let mut buses: ArrayVec<CellSizes, MAX_DEPTH> = ArrayVec::new();
         iter::from_fn(move || {
             loop {
-                match tokens.take().ok()? {
-                    Token::Begin { offset, .. } => {
+                match tokens.step().ok()? {
+                    Step::Begin(offset) => {
                         let bus = buses.last().copied().unwrap_or(self.bus);
                         let node = Self {
                             bus,
@@ -150,14 +156,14 @@ impl<'a> Node<'a> {
                         buses.try_push(node.cell_sizes()).ok()?;
                         return Some(node);
                     }
-                    Token::Property(_) => {}
-                    Token::End => {
+                    Step::Property { .. } => {}
+                    Step::End => {
                         buses.pop();
                         if buses.is_empty() {
                             return None;
                         }
                     }
-                    Token::EndOfTree => return None,
+                    Step::EndOfTree => return None,
                 }
             }
         })
@@ -168,19 +174,19 @@ impl<'a> Node<'a> {
     pub(crate) fn lineage(self) -> ArrayVec<Node<'a>, MAX_DEPTH> {
         let mut lineage: ArrayVec<Self, MAX_DEPTH> = ArrayVec::new();
         let mut tokens = Tokens::from(self.structure, 0);
-        while let Ok(token) = tokens.take() {
-            match token {
-                Token::Begin { offset, .. } => {
+        while let Ok(step) = tokens.step() {
+            match step {
+                Step::Begin(offset) => {
                     let added = lineage.try_push(Self::at(self.structure, offset));
                     if offset == self.begin || added.is_err() {
                         break;
                     }
                 }
-                Token::Property(_) => {}
-                Token::End => {
+                Step::Property { .. } => {}
+                Step::End => {
                     lineage.pop();
                 }
-                Token::EndOfTree => break,
+                Step::EndOfTree => break,
             }
         }
         let mut bus = CellSizes::default();

@@ -33,6 +33,19 @@ pub(crate) enum Token<'a> {
     EndOfTree,
 }
 
+/// What [`Tokens::step`] passes over.
+#[derive(Clone, Copy)]
+pub(crate) enum Step<'a> {
+    /// A node begins at this offset of the block.
+    Begin(usize),
+    /// A property: where its name is in the strings block, and its value.
+    Property { name: usize, value: &'a [u8] },
+    /// The innermost open node ends.
+    End,
+    /// Nothing follows.
+    EndOfTree,
+}
+
 /// What is wrong, and where in the structure block.
 #[derive(Clone, Copy)]
 pub(crate) struct Malformed {
@@ -76,6 +89,33 @@ impl<'a> Tokens<'a> {
         }
     }
 
+    /// Passes over the next token, whose names are not looked at: they were when the tree was
+    /// validated.
+    pub(crate) fn step(&mut self) -> Result<Step<'a>, Malformed> {
+        loop {
+            let offset = self.offset;
+            match self.word()? {
+                BEGIN_NODE => {
+                    let rest = self.structure.tokens.get(self.offset..).unwrap_or(&[]);
+                    let length = rest.iter().position(|&byte| byte == 0);
+                    let length = length.ok_or(malformed(offset, "a node's name is malformed"))?;
+                    self.bytes(length + 1)?;
+                    return Ok(Step::Begin(offset));
+                }
+                END_NODE => return Ok(Step::End),
+                PROPERTY => {
+                    let length = self.word()? as usize;
+                    let name = self.word()? as usize;
+                    let value = self.bytes(length)?;
+                    return Ok(Step::Property { name, value });
+                }
+                NOP => {}
+                END => return Ok(Step::EndOfTree),
+                _ => return Err(malformed(offset, "unknown token")),
+            }
+        }
+    }
+
     fn word(&mut self) -> Result<u32, Malformed> {
         let word = big_endian(self.structure.tokens, self.offset)
             .ok_or(malformed(self.offset, "the block ends too early"))?;
@@ -105,15 +145,24 @@ impl<'a> Tokens<'a> {
         let length = self.word()? as usize;
         let name_offset = self.word()? as usize;
         let value = self.bytes(length)?;
-        let name = self
-            .structure
-            .strings
-            .get(name_offset..)
-            .and_then(name)
-            .filter(|name| !name.is_empty())
-            .ok_or(malformed(offset, "a property's name is malformed"))?;
-        Ok(Property { name, value })
+        self.named(name_offset, value)
+            .ok_or(malformed(offset, "a property's name is malformed"))
     }
+
+    /// The property with this value whose name is at `offset` of the strings block.
+    pub(crate) fn named(&self, offset: usize, value: &'a [u8]) -> Option<Property<'a>> {
+        let strings = self.structure.strings.get(offset..)?;
+        let name = name(strings).filter(|name| !name.is_empty())?;
+        Some(Property { name, value })
+    }
+}
+
+/// Whether the string at `offset` of the strings block is `name`.
+pub(crate) fn is_named(strings: &[u8], offset: usize, name: &str) -> bool {
+    let found = strings.get(offset..).unwrap_or(&[]);
+    found
+        .strip_prefix(name.as_bytes())
+        .is_some_and(|rest| rest.first() == Some(&0))
 }
 
 fn malformed(offset: usize, fault: &'static str) -> Malformed {

@@ -62,7 +62,7 @@ pub struct Fault {
 
 impl Fault {
     /// Whether the two differ only in where in a page and how often.
-    fn is_like(&self, other: &Self) -> bool {
+    pub fn is_like(&self, other: &Self) -> bool {
         self.stream == other.stream
             && self.reason == other.reason
             && self.access == other.access

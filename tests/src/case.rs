@@ -117,7 +117,15 @@ impl<'a> Case<'a> {
     /// # Errors
     /// If QEMU does not start.
     pub fn boot(&self, machine: &Machine) -> Result<Session> {
-        let mut session = self.start(machine)?;
+        self.boot_with(machine, 0)
+    }
+
+    /// As [`Case::boot`], with `seconds` more than a test has otherwise.
+    ///
+    /// # Errors
+    /// If QEMU does not start.
+    pub fn boot_with(&self, machine: &Machine, seconds: u32) -> Result<Session> {
+        let mut session = self.start_with(machine, seconds)?;
         session.forbid(&FAULTS)?;
         Ok(session)
     }
@@ -127,7 +135,12 @@ impl<'a> Case<'a> {
     /// # Errors
     /// If QEMU does not start.
     pub fn start(&self, machine: &Machine) -> Result<Session> {
-        Session::start(machine, &self.folder.join("console.log"), Echo::No, time())
+        self.start_with(machine, 0)
+    }
+
+    fn start_with(&self, machine: &Machine, seconds: u32) -> Result<Session> {
+        let log = self.folder.join("console.log");
+        Session::start(machine, &log, Echo::No, time(SECONDS + seconds))
     }
 
     /// Starts a machine on which the image cannot run, and waits for the one line that says why.
@@ -195,9 +208,9 @@ fn affinity(machine: &Machine, cpu: u32) -> String {
     format!(r"0\.0\.{}\.{}\b", cpu / cluster, cpu % cluster)
 }
 
-fn time() -> Duration {
+fn time(seconds: u32) -> Duration {
     let slowness = env::var("XEN_RS_TEST_SLOWNESS")
         .ok()
         .and_then(|text| text.parse().ok());
-    Duration::from_secs(u64::from(SECONDS * slowness.unwrap_or(1)))
+    Duration::from_secs(u64::from(seconds * slowness.unwrap_or(1)))
 }

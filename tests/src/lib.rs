@@ -5,6 +5,10 @@
 
 pub mod artifacts;
 pub mod case;
+pub mod devices;
 pub mod dtb;
+pub mod http;
+pub mod modules;
+pub mod payload;
 pub mod ramdisk;
 pub mod stub;

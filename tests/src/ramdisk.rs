@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use cpio::newc::{self, Builder};
 
+use crate::modules::Module;
+
 const PROGRAM: u32 = 0o100_755;
 const FILE: u32 = 0o100_644;
 const FOLDER: u32 = 0o040_755;
@@ -16,7 +18,9 @@ pub struct Contents {
     /// Programs, which go to `/bin` under their names.
     pub programs: Vec<PathBuf>,
     /// Kernel modules, loaded in this order before the script runs.
-    pub modules: Vec<PathBuf>,
+    pub modules: Vec<Module>,
+    /// Files for the script, which go to `/lib` and can be run: name and content.
+    pub files: Vec<(String, Vec<u8>)>,
 }
 
 /// A ramdisk whose init mounts `/proc`, `/sys` and `/dev`, runs `script` and goes on as a shell on
@@ -28,7 +32,7 @@ pub fn with_shell(busybox: &Path, script: &str) -> Result<Vec<u8>> {
     with_contents(busybox, &Contents::default(), script)
 }
 
-/// As [`with_shell`], with programs and modules.
+/// As [`with_shell`], with programs, modules and files.
 ///
 /// # Errors
 /// If one of them cannot be read.
@@ -44,9 +48,12 @@ pub fn with_contents(busybox: &Path, contents: &Contents, script: &str) -> Resul
     }
     let mut load = String::new();
     for module in &contents.modules {
-        let name = format!("lib/{}", name(module)?);
-        file(&mut archive, &name, FILE, module)?;
+        let name = format!("lib/{}.ko", module.name);
+        entry(&mut archive, &name, FILE, &module.bytes)?;
         load += &format!("insmod /{name}\n");
+    }
+    for (name, content) in &contents.files {
+        entry(&mut archive, &format!("lib/{name}"), PROGRAM, content)?;
     }
     let init = format!(
         "#!/bin/busybox sh\n\
@@ -62,37 +69,6 @@ pub fn with_contents(busybox: &Path, contents: &Contents, script: &str) -> Resul
     entry(&mut archive, "init", PROGRAM, init.as_bytes())?;
     newc::trailer(&mut archive)?;
     Ok(archive)
-}
-
-/// A module of the kernel in a Debian package, whatever it is compressed with.
-///
-/// # Errors
-/// If the package has no such module.
-pub fn module(kernel: &Path, name: &str) -> Result<PathBuf> {
-    let package = kernel.parent().and_then(Path::parent);
-    let package = package.context("a kernel lies in the boot folder of its package")?;
-    let roots = ["lib/modules", "usr/lib/modules"].map(|folder| package.join(folder));
-    roots
-        .iter()
-        .find_map(|root| find(root, &format!("{name}.ko")))
-        .with_context(|| format!("no module {name} in {}", package.display()))
-}
-
-/// The first file below a folder whose name starts with `start`.
-fn find(folder: &Path, start: &str) -> Option<PathBuf> {
-    let entries: Vec<PathBuf> = fs::read_dir(folder)
-        .ok()?
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
-    let matches = |path: &&PathBuf| name(path).is_ok_and(|name| name.starts_with(start));
-    let found = entries.iter().find(matches).cloned();
-    found.or_else(|| {
-        let folders = entries.iter().filter(|path| path.is_dir());
-        folders
-            .filter(|path| !path.is_symlink())
-            .find_map(|path| find(path, start))
-    })
 }
 
 fn name(path: &Path) -> Result<&str> {

@@ -24,7 +24,7 @@ use crate::memory::space::{self, MapError};
 use crate::memory::stack::{self, StackError};
 use crate::memory::tree::{self, TreeAccessError};
 use crate::memory::{self, MemoryError};
-use crate::{console, entry, gic, image, report, selftest, smp};
+use crate::{console, entry, gic, image, iommu, report, selftest, smp};
 
 /// Why the hypervisor does not start. One line each.
 #[derive(Debug, thiserror::Error)]
@@ -157,11 +157,13 @@ fn second_half() -> Result<Infallible, BootError> {
     if let Some(psci) = host.psci {
         firmware::set_psci(psci);
     }
+    iommu::stop_all(&tree.dtb())?;
     check_processor(&host)?;
     time::enable_event_stream();
     firmware::note_workarounds();
     traps::init();
     gic::init(&host.gic, &host.timer)?;
+    iommu::init(&tree.dtb())?;
     let up = smp::start_all(&host.cpus);
     schedule::init(&up, found.options.sched)?;
     selftest::interrupts_of(&up);
@@ -187,10 +189,11 @@ fn start_dom0(found: &Found, tree: &HostTree, host: &Host, cpus: &[&'static PerC
         Some(kernel) => {
             if let Err(error) = dom0::build(&ingredients, kernel) {
                 error!("{}: there is no Dom0: {error}", kernel.node);
-            } else if let Some(interrupt) = uart.and_then(|uart| uart.interrupt) {
-                console::input::enable(interrupt);
             }
         }
+    }
+    if let Some(interrupt) = uart.and_then(|uart| uart.interrupt) {
+        console::input::enable(interrupt);
     }
 }
 

@@ -21,6 +21,7 @@ mod domain;
 mod entry;
 mod gic;
 mod image;
+mod iommu;
 mod lock;
 mod memory;
 mod report;

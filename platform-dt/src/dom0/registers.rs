@@ -25,7 +25,12 @@ pub(super) fn registers(index: &Index<'_>, id: Id) -> Vec<HpaRange> {
 }
 
 fn own_registers(index: &Index<'_>, id: Id) -> Vec<HpaRange> {
-    let Ok(ranges) = index.node(id).reg() else {
+    let node = index.node(id);
+    // Most nodes have none; the error that names the node would take a walk through the tree.
+    if node.property("reg").is_none() {
+        return Vec::new();
+    }
+    let Ok(ranges) = node.reg() else {
         return Vec::new();
     };
     ranges

@@ -123,6 +123,19 @@ impl Mapping {
         Ok(mapping)
     }
 
+    /// Maps zeroed pages of the program's own that it may only read.
+    ///
+    /// # Errors
+    /// If there is no memory.
+    pub fn read_only(pages: usize) -> io::Result<Self> {
+        let mapping = Self::with_guard(pages)?;
+        let start = mapping.start.as_ptr();
+        // SAFETY: pages that nobody else knows of yet. To read them through `bytes` stays allowed; to
+        // write them ends the program, as a write to any such page does.
+        unsafe { rustix::mm::mprotect(start, mapping.size, MprotectFlags::READ) }?;
+        Ok(mapping)
+    }
+
     fn new(start: *mut c_void, size: usize, mapped: usize) -> io::Result<Self> {
         let start = NonNull::new(start).ok_or(io::ErrorKind::AddrNotAvailable)?;
         Ok(Self {
@@ -135,6 +148,11 @@ impl Mapping {
     /// Where it starts.
     pub fn address(&self) -> u64 {
         self.start.as_ptr() as u64
+    }
+
+    /// Where what can be read and written ends.
+    pub fn end(&self) -> u64 {
+        self.address() + self.size as u64
     }
 
     /// Its bytes.

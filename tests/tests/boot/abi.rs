@@ -1,7 +1,8 @@
 //! The Xen ABI as user space in Dom0 sees it: through Linux's drivers and by programs of our own.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tests::case::Case;
+use tests::modules;
 use tests::ramdisk::{self, Contents};
 use xtask::qemu::{GicVersion, Machine, Session};
 
@@ -11,7 +12,7 @@ use super::{Test, needed};
 /// The interrupt controllers that Dom0 runs on.
 const GICS: [GicVersion; 2] = [GicVersion::V2, GicVersion::V3];
 
-/// Modules of Debian's kernels, each behind those that it needs.
+/// Modules of Debian's kernels.
 const MODULES: [&str; 5] = [
     "xen-evtchn",
     "xen-gntdev",
@@ -21,10 +22,17 @@ const MODULES: [&str; 5] = [
 ];
 
 /// Random hypercalls where nothing else is asked for.
-const RANDOM_HYPERCALLS: u64 = 200_000;
+const RANDOM_HYPERCALLS: u64 = 100_000;
 
 /// Programs of `tests/programs`.
-const PROGRAMS: [&str; 5] = ["version", "events", "grants", "refusals", "hypercalls"];
+const PROGRAMS: [&str; 6] = [
+    "version",
+    "events",
+    "grants",
+    "refusals",
+    "hypercalls",
+    "shutdown",
+];
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
@@ -44,6 +52,12 @@ pub fn tests() -> Vec<Test> {
             add("random-hypercalls", random_hypercalls);
         }
     }
+    for kernel in [Kernel::V6_1, Kernel::V6_12] {
+        let name = format!("abi::pci-devices-linux-{}", kernel.release());
+        tests.push(Test::new(name, move |case| pci_devices(case, kernel)));
+    }
+    tests.push(Test::new("abi::crash", crash));
+    tests.push(Test::new("abi::steal-time", steal_time));
     tests
 }
 
@@ -54,31 +68,31 @@ fn in_dom0(
     gic: GicVersion,
     body: fn(&mut Session) -> Result<()>,
 ) -> Result<()> {
-    let mut session = boot(case, kernel, gic)?;
+    let machine = Machine {
+        gic,
+        ..dom0::machine(case, 2)
+    };
+    let mut session = boot(case, kernel, machine)?;
     body(&mut session)?;
     type_line(&mut session, "poweroff -f")?;
     session.expect("info: dom0: power off$")?;
     session.wait_end()
 }
 
-fn boot(case: &Case, kernel: Kernel, gic: GicVersion) -> Result<Session> {
+fn boot(case: &Case, kernel: Kernel, machine: Machine) -> Result<Session> {
     let image = kernel.image(case)?;
     let busybox = needed(&case.artifacts.busybox, "no shell (XEN_RS_BUSYBOX)")?;
     let programs = needed(
         &case.artifacts.programs,
         "no programs for Dom0 (XEN_RS_PROGRAMS)",
     )?;
-    let modules = MODULES.map(|name| ramdisk::module(&image, name));
     let contents = Contents {
         programs: PROGRAMS.map(|name| programs.join(name)).into(),
-        modules: modules.into_iter().collect::<Result<_>>()?,
+        modules: modules::with_dependencies(&image, &MODULES)?,
+        ..Contents::default()
     };
     let script = "mount -t xenfs xenfs /proc/xen\necho DOM0: ready";
     let ramdisk = ramdisk::with_contents(&busybox, &contents, script)?;
-    let machine = Machine {
-        gic,
-        ..dom0::machine(case, 2)
-    };
     let mut session = dom0::boot_with(case, &image, &ramdisk, machine)?;
     session.expect("^DOM0: ready")?;
     session.expect_prompt("# ")?;
@@ -158,4 +172,80 @@ fn refusals(session: &mut Session) -> Result<()> {
 
 fn grants(session: &mut Session) -> Result<()> {
     run(session, "grants", "^GRANTS: done")
+}
+
+/// Dom0 tells of the PCI functions that it finds, and of those that go.
+fn pci_devices(case: &Case, kernel: Kernel) -> Result<()> {
+    let devices = [
+        "edu,addr=2",
+        "pcie-root-port,id=below,addr=3",
+        "edu,bus=below",
+    ];
+    let machine = Machine {
+        append: Some("dom0_mem=1G guest_loglvl=all".into()),
+        extra: devices
+            .into_iter()
+            .flat_map(|device| ["-device".into(), device.into()])
+            .collect(),
+        ..dom0::machine(case, 1)
+    };
+    let mut session = boot(case, kernel, machine)?;
+    for function in ["00:00.0", "00:02.0", "00:03.0", "01:00.0"] {
+        session.saw(&format!(
+            "info: pci: 0000:{function} found by the control domain$"
+        ))?;
+    }
+    type_line(
+        &mut session,
+        "echo 1 > /sys/bus/pci/devices/0000:01:00.0/remove",
+    )?;
+    session.expect("info: pci: 0000:01:00.0 removed by the control domain$")?;
+    type_line(&mut session, "echo 1 > /sys/bus/pci/rescan")?;
+    session.expect("info: pci: 0000:01:00.0 found by the control domain$")?;
+    type_line(&mut session, "poweroff -f")?;
+    session.wait_end()
+}
+
+/// A domain that says that it has crashed, as a kernel with a crash handler does.
+fn crash(case: &Case) -> Result<()> {
+    let mut session = boot(case, Kernel::V6_1, dom0::machine(case, 1))?;
+    // Reasons that a control domain cannot have: suspended, soft reset, none at all.
+    for (reason, error) in [(2, 95), (5, 95), (77, 22)] {
+        type_line(&mut session, &format!("shutdown {reason}"))?;
+        session.expect(&format!("^SHUTDOWN: Err\\(Some\\({error}\\)\\)"))?;
+    }
+    type_line(&mut session, "shutdown 3")?;
+    session.expect("error: d0: the kernel has crashed$")?;
+    session.wait_end()
+}
+
+/// vCPUs that share a CPU hear how long they have waited for it.
+fn steal_time(case: &Case) -> Result<()> {
+    let machine = Machine {
+        append: Some("dom0_mem=1G dom0_max_vcpus=3".into()),
+        // With page table isolation Linux does not ask: a CPU that does without it.
+        cpu: "max".into(),
+        ..dom0::machine(case, 1)
+    };
+    let mut session = boot(case, Kernel::V6_12, machine)?;
+    // Hundredths of a second: of three busy ones, two wait at any time.
+    let busy = "for i in 1 2 3; do timeout 2 sh -c 'while :; do :; done' & done; wait";
+    let stolen = stolen_during(&mut session, busy)?;
+    ensure!(stolen >= 200, "{stolen}/100 s stolen from busy vCPUs");
+    let stolen = stolen_during(&mut session, "sleep 2")?;
+    ensure!(stolen < 100, "{stolen}/100 s stolen from idle vCPUs");
+    type_line(&mut session, "poweroff -f")?;
+    session.wait_end()
+}
+
+/// Hundredths of a second of all vCPUs that Linux has counted as stolen during a command.
+fn stolen_during(session: &mut Session, command: &str) -> Result<u32> {
+    let counter = "$(grep '^cpu ' /proc/stat | tr -s ' ' | cut -d' ' -f9)";
+    let line = format!("before={counter}; {command}; echo stolen $(({counter} - before))");
+    type_line(session, &line)?;
+    let [_, stolen] = session
+        .expect("^stolen (\\d+)")?
+        .try_into()
+        .unwrap_or_default();
+    Ok(stolen.parse()?)
 }

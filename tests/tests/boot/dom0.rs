@@ -127,15 +127,49 @@ pub fn tests() -> Vec<Test> {
         type_line(&mut session, "echo back at $((40+2))")?;
         session.expect("^back at 42").map(drop)
     }));
+    tests.push(Test::new("dom0::failed-build", failed_build));
     tests.push(Test::new("dom0::kernel-panic", |case| {
         let mut session = boot(case, Kernel::V6_1, machine(case, 1))?;
+        // No restart: Linux for Arm tells a hypervisor nothing else.
+        type_line(&mut session, "echo 0 > /proc/sys/kernel/panic")?;
         type_line(&mut session, "echo c > /proc/sysrq-trigger")?;
-        session.expect("Kernel panic - not syncing")?;
-        session
-            .expect("info: dom0: reset$|dom0: the kernel has crashed|end Kernel panic")
-            .map(drop)
+        session.expect("Kernel panic - not syncing: sysrq triggered crash")?;
+        session.expect("error: dom0: its kernel has panicked")?;
+        press_keys(&mut session, "R")?;
+        session.expect("info: reset, as asked for at the console$")?;
+        session.wait_end()
+    }));
+    tests.push(Test::new("dom0::kernel-panic-resets", |case| {
+        let mut session = boot(case, Kernel::V6_12, machine(case, 2))?;
+        type_line(&mut session, "echo c > /proc/sysrq-trigger")?;
+        session.expect("error: dom0: its kernel has panicked")?;
+        session.expect("info: dom0: reset$")?;
+        session.wait_end()
     }));
     tests
+}
+
+/// A Dom0 that cannot be made, for want of room for its pieces, leaves all memory free.
+fn failed_build(case: &Case) -> Result<()> {
+    let usage = "memory: (\\d+) KiB used by the hypervisor, (\\d+) MiB free$";
+    let ramdisk = vec![0; 24 << 20];
+    let machine = Machine {
+        append: Some("dom0_mem=48M".into()),
+        ..machine(case, 1)
+    };
+    let dom0 = Dom0 {
+        kernel: &Kernel::V6_1.image(case)?,
+        ramdisk: &ramdisk,
+        arguments: "",
+    };
+    let mut session = dom0.start(case, machine, 0)?;
+    let before = session.expect(usage)?;
+    session.expect("error: .*: there is no Dom0: ")?;
+    press_keys(&mut session, "m")?;
+    let after = session.expect(usage)?;
+    ensure!(before[1..] == after[1..], "{before:?}, then {after:?}");
+    session.send("R")?;
+    session.wait_end()
 }
 
 /// Boots to the shell, types at it, and switches the machine off from there.
@@ -154,13 +188,11 @@ fn shell(case: &Case, kernel: Kernel, machine: Machine, vcpus: u32) -> Result<()
     session.saw("DOM0: event interrupts [1-9]")?;
     type_line(&mut session, "echo six times seven is $((6*7))")?;
     session.expect("^six times seven is 42")?;
-    type_line(&mut session, "poweroff -f")?;
-    session.expect("info: dom0: power off$")?;
-    session.wait_end()
+    power_off(&mut session)
 }
 
 /// Gives the input to the other side, hypervisor or Dom0, and types there.
-fn press_keys(session: &mut Session, keys: &str) -> Result<()> {
+pub fn press_keys(session: &mut Session, keys: &str) -> Result<()> {
     session.send(&format!("\x01\x01\x01{keys}"))
 }
 
@@ -190,32 +222,67 @@ fn boot(case: &Case, kernel: Kernel, machine: Machine) -> Result<Session> {
         echo DOM0: event interrupts $(grep events /proc/interrupts | tr -s ' ' | cut -d' ' -f3)\n\
         sleep 1\n\
         echo DOM0: awake";
-    let ramdisk = ramdisk::with_shell(&busybox, script)?;
-    let mut session = boot_with(case, &kernel.image(case)?, &ramdisk, machine)?;
+    let dom0 = Dom0 {
+        kernel: &kernel.image(case)?,
+        ramdisk: &ramdisk::with_shell(&busybox, script)?,
+        arguments: "panic=1",
+    };
+    let mut session = dom0.boot(case, machine, 0)?;
     session.expect("^DOM0: awake")?;
     session.expect_prompt("# ")?;
     Ok(session)
 }
 
 /// Boots Dom0 from a kernel and a ramdisk.
-pub fn boot_with(
-    case: &Case,
-    kernel: &Path,
-    ramdisk: &[u8],
-    mut machine: Machine,
-) -> Result<Session> {
-    let ramdisk = case.write("ramdisk", ramdisk)?;
-    let loaders = [
-        format!(
-            "guest-loader,kernel={},addr=0x49000000,bootargs=console=hvc0 earlycon=xenboot",
-            kernel.display()
-        ),
-        format!("guest-loader,initrd={},addr=0x4e000000", ramdisk.display()),
-    ];
-    for loader in loaders {
-        machine.extra.extend(["-device".into(), loader.into()]);
+pub fn boot_with(case: &Case, kernel: &Path, ramdisk: &[u8], machine: Machine) -> Result<Session> {
+    let dom0 = Dom0 {
+        kernel,
+        ramdisk,
+        arguments: "",
+    };
+    dom0.boot(case, machine, 0)
+}
+
+/// What Dom0 boots from.
+pub struct Dom0<'a> {
+    /// The file of its kernel.
+    pub kernel: &'a Path,
+    /// Its ramdisk.
+    pub ramdisk: &'a [u8],
+    /// What its command line has beside the console.
+    pub arguments: &'a str,
+}
+
+impl Dom0<'_> {
+    /// Boots it on a machine that has `seconds` more than a test has otherwise.
+    pub fn boot(&self, case: &Case, machine: Machine, seconds: u32) -> Result<Session> {
+        let mut session = self.start(case, machine, seconds)?;
+        session.expect("info: dom0: .* vCPU")?;
+        Ok(session)
     }
-    let mut session = case.boot(&machine)?;
-    session.expect("info: dom0: .* vCPU")?;
-    Ok(session)
+
+    /// Starts the machine, whether or not Dom0 can be made.
+    fn start(&self, case: &Case, mut machine: Machine, seconds: u32) -> Result<Session> {
+        let ramdisk = case.write("ramdisk", self.ramdisk)?;
+        let loaders = [
+            format!(
+                "guest-loader,kernel={},addr=0x49000000,\
+                 bootargs=console=hvc0 earlycon=xenboot {}",
+                self.kernel.display(),
+                self.arguments
+            ),
+            format!("guest-loader,initrd={},addr=0x4e000000", ramdisk.display()),
+        ];
+        for loader in loaders {
+            machine.extra.extend(["-device".into(), loader.into()]);
+        }
+        case.boot_with(&machine, seconds)
+    }
+}
+
+/// Switches the machine off from Dom0's shell.
+pub fn power_off(session: &mut Session) -> Result<()> {
+    type_line(session, "poweroff -f")?;
+    session.expect("info: dom0: power off$")?;
+    session.wait_end()
 }

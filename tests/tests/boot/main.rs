@@ -4,11 +4,13 @@ mod abi;
 mod bad_input;
 mod boards;
 mod dom0;
+mod dom0_devices;
 mod entry;
 mod exceptions;
 mod fuzz;
 mod matrix;
 mod options;
+mod smmu;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -68,6 +70,8 @@ fn main() -> ExitCode {
         .chain(dom0::tests())
         .chain(fuzz::tests())
         .chain(abi::tests())
+        .chain(dom0_devices::tests())
+        .chain(smmu::tests())
         .map(|test| trial(test, artifacts.clone()))
         .collect();
     let wanted = trials.iter().any(|trial| !arguments.is_filtered_out(trial));

@@ -35,6 +35,7 @@ pub mod smccc;
 pub mod vcpu;
 pub mod version;
 pub mod virq;
+pub mod vm_assist;
 
 pub use domain::DomId;
 pub use errno::Errno;

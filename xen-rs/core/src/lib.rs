@@ -17,6 +17,7 @@
 //! | [`memory`] | who owns each frame, which memory is free |
 //! | [`p2m`] | what lies behind a guest's frames, and who may still reach it |
 //! | [`paging`] | what the tables of a translation stage hold |
+//! | [`panic_watch`] | whether the control domain's kernel has panicked |
 //! | [`pci_devices`] | which PCI functions the control domain has found |
 //! | [`psci`] | which vCPUs run, and what a guest's firmware call does to them |
 //! | [`smccc`] | which workarounds of firmware a guest is told of |
@@ -43,6 +44,7 @@ pub mod log;
 pub mod memory;
 pub mod p2m;
 pub mod paging;
+pub mod panic_watch;
 pub mod pci_devices;
 pub mod psci;
 pub mod sched;

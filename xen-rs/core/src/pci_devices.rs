@@ -28,6 +28,16 @@ impl Function {
             devfn,
         }
     }
+
+    /// The segment that its requester id counts in.
+    pub const fn segment(self) -> u16 {
+        self.segment
+    }
+
+    /// The id that its transactions carry (PCIe 6.0, 2.2.6.2): bus, device and function.
+    pub const fn requester(self) -> u16 {
+        (self.bus as u16) << 8 | self.devfn as u16
+    }
 }
 
 impl fmt::Display for Function {

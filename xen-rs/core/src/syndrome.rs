@@ -127,6 +127,25 @@ impl Syndrome {
         })
     }
 
+    /// The general-purpose register that a trapped `MSR` writes to the system register with an
+    /// encoding (op0, op1, CRn, CRm, op2); `None` if the exception is anything else.
+    #[inline]
+    pub const fn register_written(self, encoding: (u8, u8, u8, u8, u8)) -> Option<u8> {
+        const CLASS_ENCODING_AND_DIRECTION: u64 = 0x3f << 26 | 0x3f_fc1f;
+        let (op0, op1, crn, crm, op2) = encoding;
+        let expected = 0x18 << 26
+            | (op0 as u64) << 20
+            | (op2 as u64) << 17
+            | (op1 as u64) << 14
+            | (crn as u64) << 10
+            | (crm as u64) << 1;
+        if self.0 & CLASS_ENCODING_AND_DIRECTION == expected {
+            Some((self.0 >> 5) as u8 & 0x1f)
+        } else {
+            None
+        }
+    }
+
     const fn is_abort(self) -> bool {
         matches!(self.class(), 0x20 | 0x21 | 0x24 | 0x25)
     }
@@ -237,6 +256,21 @@ mod tests {
             fetch.to_string(),
             "instruction abort: permission fault at level 3"
         );
+    }
+
+    #[test]
+    fn a_written_register_is_what_the_decoded_access_says() {
+        for bits in (0..1_u64 << 22).step_by(13) {
+            let syndrome = Syndrome::new(0x18 << 26 | 1 << 25 | bits);
+            let access = syndrome.system_register().unwrap();
+            let written = (!access.read).then_some(access.general);
+            assert_eq!(syndrome.register_written(access.register), written);
+        }
+        let sgi1r = (3, 0, 12, 11, 5);
+        let write = 0x18 << 26 | 0x3a_3016;
+        assert_eq!(Syndrome::new(write).register_written(sgi1r), Some(0));
+        assert_eq!(Syndrome::new(write | 1 << 26).register_written(sgi1r), None);
+        assert_eq!(Syndrome::new(write ^ 1 << 17).register_written(sgi1r), None);
     }
 
     #[test]

@@ -20,6 +20,9 @@ instruction!(
     /// All accesses before this have completed for the inner shareable domain.
     dsb_ish, "dsb ish");
 instruction!(
+    /// The inner shareable domain sees the accesses before this before those behind it.
+    dmb_ish, "dmb ish");
+instruction!(
     /// All accesses before this have completed for the whole system.
     dsb_sy, "dsb sy");
 instruction!(

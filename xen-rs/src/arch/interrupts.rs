@@ -1,6 +1,6 @@
 //! The interrupt mask of this CPU (Arm ARM C5.2.2, `DAIF`).
 
-use super::sysreg::{read_sysreg, write_sysreg};
+use super::sysreg::{read_sysreg, read_sysreg_volatile, write_sysreg};
 
 const IRQ: u64 = 1 << 7;
 const SERROR: u64 = 1 << 8;
@@ -13,6 +13,11 @@ pub fn enable_system_errors() {
 /// Lets IRQs and SErrors through from now on.
 pub fn enable() {
     write_sysreg!("daif", read_sysreg!("daif") & !(IRQ | SERROR));
+}
+
+/// Whether a physical IRQ is pending (`ISR_EL1.I` of the Arm ARM), masked or not.
+pub fn is_irq_pending() -> bool {
+    read_sysreg_volatile!("isr_el1") & IRQ != 0
 }
 
 /// Masks IRQs and returns what restores the mask as it was.

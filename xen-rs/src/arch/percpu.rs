@@ -112,6 +112,8 @@ pub struct PerCpu {
     pub resident: IrqLock<Option<(Arc<Domain>, vgic::CpuId)>>,
     /// It has told itself to look at what it runs.
     pub must_look: AtomicBool,
+    /// That vCPU runs: it looks at its interrupts before it goes on.
+    pub running: AtomicBool,
     /// Timer interrupts taken.
     pub ticks: AtomicU32,
     /// Pings taken from other CPUs.
@@ -133,6 +135,7 @@ impl PerCpu {
             sgi_target: AtomicU64::new(0),
             resident: IrqLock::new(None),
             must_look: AtomicBool::new(false),
+            running: AtomicBool::new(false),
             ticks: AtomicU32::new(0),
             pings: AtomicU32::new(0),
         }

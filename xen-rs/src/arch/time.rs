@@ -30,13 +30,13 @@ pub fn since_entry() -> Ticks {
     now() - AT_ENTRY.load(Ordering::Relaxed)
 }
 
-/// Nanoseconds on the physical counter: system time, as guests see it too.
-pub fn nanoseconds() -> u64 {
+/// Ticks of the physical counter in nanoseconds: system time, as guests see it too.
+pub fn nanoseconds(ticks: Ticks) -> u64 {
     let frequency = match frequency() {
         0 => 1_000_000_000,
         known => u128::from(known),
     };
-    (u128::from(now()) * 1_000_000_000 / frequency) as u64
+    (u128::from(ticks) * 1_000_000_000 / frequency) as u64
 }
 
 /// Ticks in a second, as firmware wrote it; 0 if it did not.

@@ -3,7 +3,7 @@
 use log::{info, warn};
 
 use crate::arch::firmware;
-use crate::{domain, memory};
+use crate::{domain, iommu, memory};
 
 /// A key and what it does.
 struct Key {
@@ -12,7 +12,7 @@ struct Key {
     press: fn(),
 }
 
-const KEYS: [Key; 5] = [
+const KEYS: [Key; 6] = [
     Key {
         key: b'h',
         what: "lists the keys",
@@ -27,6 +27,11 @@ const KEYS: [Key; 5] = [
         key: b'q',
         what: "shows the domains and their vCPUs",
         press: domain::show,
+    },
+    Key {
+        key: b'i',
+        what: "shows the IOMMUs, who is behind them, and the last faults",
+        press: iommu::show,
     },
     Key {
         key: b'R',

@@ -11,9 +11,10 @@ pub mod uart;
 use core::fmt;
 
 use arrayvec::ArrayVec;
-use log::{Level, Log, Metadata, Record, warn};
+use log::{Level, Log, Metadata, Record, error, warn};
 use platform_dt::{ConsoleChoice, Dtb};
 use xen_core::log::{Line, RateLimit, Ring, Stamp, Thresholds, Verdict};
+use xen_core::panic_watch::PanicWatch;
 use xen_core::uart::Uart;
 
 use self::uart::Driver;
@@ -39,6 +40,7 @@ struct Console {
     rate: RateLimit,
     /// What Dom0 has written since its last end of line, at most so much of it.
     open: ArrayVec<u8, OPEN_LINE>,
+    panic_watch: PanicWatch,
 }
 
 static CONSOLE: IrqLock<Console> = IrqLock::new(Console {
@@ -49,6 +51,7 @@ static CONSOLE: IrqLock<Console> = IrqLock::new(Console {
     guest_thresholds: Thresholds::GUEST_DEFAULT,
     rate: RateLimit::DEFAULT,
     open: ArrayVec::new_const(),
+    panic_watch: PanicWatch::new(),
 });
 
 struct Logger;
@@ -128,7 +131,8 @@ impl Console {
         self.print();
     }
 
-    fn write_of_dom0(&mut self, text: &[u8]) {
+    /// Returns whether Dom0 says that its kernel has panicked.
+    fn write_of_dom0(&mut self, text: &[u8]) -> bool {
         self.ring.write(text);
         let unfinished = match text.iter().rposition(|byte| *byte == b'\n') {
             Some(end) => {
@@ -140,6 +144,9 @@ impl Console {
         let room = unfinished.len().min(self.open.remaining_capacity());
         self.open.extend(unfinished.iter().copied().take(room));
         self.print();
+        let watch = &mut self.panic_watch;
+        // It is seen once: what follows does not matter.
+        text.iter().any(|byte| watch.take(*byte))
     }
 
     /// Writes a message if the rate allows it, and before it how many the rate did not allow.
@@ -181,7 +188,13 @@ pub fn put_with_return<R: xen_core::uart::Registers>(port: &mut Uart<R>, byte: u
 
 /// Prints what Dom0 writes to the hypervisor's console.
 pub fn write_of_dom0(text: &[u8]) {
-    CONSOLE.lock().write_of_dom0(text);
+    let panicked = CONSOLE.lock().write_of_dom0(text);
+    if panicked {
+        error!(
+            "dom0: its kernel has panicked; if it does not reset the machine (panic=SECONDS), \
+             Ctrl-A three times and R do"
+        );
+    }
 }
 
 impl Log for Logger {

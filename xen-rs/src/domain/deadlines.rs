@@ -55,9 +55,10 @@ impl Deadlines {
         self.arm();
     }
 
-    /// Whether the time slice has an end: others wait for the CPU.
-    pub const fn has_slice_end(&self) -> bool {
-        self.slice_end.is_some()
+    /// When the time slice ends; never, unless others wait for the CPU.
+    #[inline]
+    pub const fn slice_end(&self) -> Option<Ticks> {
+        self.slice_end
     }
 
     /// Takes out a timer that is due. After the last one the CPU's timer is set for the next.

@@ -1,18 +1,23 @@
 //! Dom0: the control domain, made from the boot modules and the host's device tree.
+//!
+//! What it is made of goes back where it came from if a later step fails: each piece is kept by a
+//! value that sees to that.
+
+mod banks;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicU8;
+use core::sync::atomic::{AtomicBool, AtomicU8};
 
 use log::{info, warn};
 use platform_dt::dom0::{self, Dom0Error, Dom0Plan, Dom0Resources, GuestGic, HypervisorNode};
 use platform_dt::{BootInfo, Gic, Host, HostTree, Module, ModuleKind};
+use smmu::Vmid;
 use xen_abi::DomId;
 use xen_core::cmdline::Options;
 use xen_core::event::EventError;
 use xen_core::hvm_params::Parameters;
 use xen_core::kernel::{KernelError, KernelFile, Placement};
-use xen_core::memory::buddy::MAX_ORDER;
 use xen_core::paging::stage2::Attributes;
 use xen_core::paging::{MapError, OutOfTables};
 use xen_core::psci::Power;
@@ -20,30 +25,31 @@ use xen_core::sched::AddError as SchedulerError;
 use xen_core::vgic::{CpuId, CreateError, Effects, LinkError, Region, Version, Vgic};
 use xen_types::{Gpa, GpaRange, Hpa, HpaRange, IntId, PAGE_SIZE};
 
+use self::banks::Banks;
 use super::complaints::Complaints;
 use super::grants::Grants;
 use super::interrupts::Masking;
 use super::memory::before_start;
-use super::space::{self, Space, Vmid};
+use super::space::{self, Space};
 use super::table::{self, Taken};
 use super::timer::TimerInterrupts;
 use super::{Domain, Vcpu, events, schedule};
 use crate::arch::cache;
 use crate::arch::percpu::PerCpu;
 use crate::lock::IrqLock;
-use crate::memory::frames::{self, OutOfFrames};
+use crate::memory::frames::OutOfFrames;
+use crate::memory::page::Page;
 use crate::memory::ram;
-use crate::{gic, image};
+use crate::{gic, image, iommu};
 
 const DOM0: DomId = DomId::new(0);
+const VMID: Vmid = Vmid::new(1);
 /// Memory without `dom0_mem=`, as Xen has it.
 const DEFAULT_MEMORY: u64 = 512 << 20;
 /// Bytes of a redistributor without virtual LPIs.
 const REDISTRIBUTOR: u64 = 0x2_0000;
 /// Bytes of a GICv2 CPU interface, real or virtual.
 const CPU_INTERFACE: u64 = 0x2000;
-/// First addresses that a 32-bit DMA master cannot reach.
-const BELOW_4_GIB: u64 = 1 << 32;
 
 /// Why there is no Dom0.
 #[derive(Debug, thiserror::Error)]
@@ -142,7 +148,7 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
     let frames = Frames::of_host(&from.host.gic, vcpus)?;
 
     let size = from.options.dom0_mem.and_then(|memory| memory.size);
-    let banks = allocate_memory(size.unwrap_or(DEFAULT_MEMORY))?;
+    let banks = Banks::allocate(size.unwrap_or(DEFAULT_MEMORY), DOM0)?;
     let memory: Vec<GpaRange> = banks.iter().map(|bank| direct(*bank)).collect();
     let pieces = Pieces::place(from, kernel, &memory)?;
     let (tree, resources) = device_tree(from, &frames, &memory, pieces.place.ramdisk, vcpus)?;
@@ -158,20 +164,26 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
         timers: timers(from)?,
         last_ran: last_ran(from.cpus),
         complaints: Complaints::new(),
+        marks_runstate_updates: AtomicBool::new(false),
         space: IrqLock::new(space),
         vgic,
         power: IrqLock::new(Power::new(vcpus as u8).ok_or(OutOfTables)?),
         gic_frames: frames.emulated(),
         vcpus: create_vcpus(vcpus)?,
         ports: IrqLock::new(events::ports(DOM0, vcpus)?),
-        shared_page: allocate_shared_page()?,
+        shared_page: Page::zeroed()?,
         grants: Grants::new(DOM0),
         parameters: IrqLock::new(Parameters::new(events::PPI)),
         ram: memory,
     });
     table::insert(domain.clone())?;
+    banks.keep();
     super::set_owner_of_interrupts(domain.clone());
     schedule::introduce(&domain);
+    let stage2 = domain.space.lock().stage2();
+    if let Some(stage2) = stage2 {
+        iommu::attach_nodes(&resources.masters, DOM0, stage2);
+    }
     domain.carry_out(&mut effects);
     announce(&domain, &pieces.place, tree.len());
     if let Some(first) = CpuId::new(0) {
@@ -307,7 +319,7 @@ impl Pieces {
         // SAFETY: the placement lies in Dom0's first bank, which is direct-mapped, and Dom0 does not
         // run.
         let room = unsafe { before_start(room) };
-        let length = self.kernel.load(room)?;
+        let length = self.kernel.load(room, cache::copy)?;
         cache::clean_slice_to_memory(room.get(..length).unwrap_or_default());
         Ok(())
     }
@@ -363,12 +375,8 @@ fn device_tree(
     Ok((tree, resources))
 }
 
-fn map(
-    banks: &[HpaRange],
-    resources: &Dom0Resources,
-    frames: &Frames,
-) -> Result<Space, BuildError> {
-    let mut space = Space::new(DOM0, Vmid::new(1).expect("1 is a VMID"))?;
+fn map(banks: &Banks, resources: &Dom0Resources, frames: &Frames) -> Result<Space, BuildError> {
+    let mut space = Space::new(DOM0, VMID)?;
     for range in banks.iter().chain(&resources.reserved) {
         space.map(direct(*range), range.start(), Attributes::Ram)?;
     }
@@ -427,14 +435,6 @@ fn last_ran(cpus: &[&'static PerCpu]) -> Vec<AtomicU8> {
         .collect()
 }
 
-fn allocate_shared_page() -> Result<HpaRange, OutOfFrames> {
-    // Its own, and no frame that it could give up.
-    let page = frames::allocate_for_hypervisor(PAGE_SIZE as usize)?;
-    // SAFETY: the allocator has just given the frame to the caller alone.
-    cache::zero_pages(unsafe { ram::exclusive(page) });
-    Ok(page)
-}
-
 fn announce(domain: &Domain, place: &Placement, tree: usize) {
     info!(
         "dom0: {} vCPU(s), {} MiB in {} bank(s), kernel at {}, device tree of {tree} bytes at {}",
@@ -449,30 +449,6 @@ fn announce(domain: &Domain, place: &Placement, tree: usize) {
 /// The guest's addresses that are the same as the host's.
 fn direct(range: HpaRange) -> GpaRange {
     GpaRange::new(Gpa::new(range.start().get()), range.size()).expect("a range is not empty")
-}
-
-/// Takes RAM in blocks, the largest first, the first one below 4 GiB; zeroed.
-fn allocate_memory(size: u64) -> Result<Vec<HpaRange>, OutOfFrames> {
-    let low = HpaRange::new(Hpa::new(0), BELOW_4_GIB).expect("a range");
-    let mut banks: Vec<HpaRange> = Vec::new();
-    let mut rest = (size / PAGE_SIZE).max(1);
-    let mut largest = MAX_ORDER;
-    while rest > 0 {
-        let order = (rest.ilog2() as u8).min(largest);
-        let within = banks.is_empty().then_some(low);
-        match frames::allocate_for_domain(order, within, DOM0) {
-            Ok(bank) => {
-                // SAFETY: the allocator has just given the block to this domain, which does not run.
-                cache::zero_pages(unsafe { before_start(bank) });
-                rest -= 1 << order;
-                banks.push(bank);
-            }
-            Err(error) if order == 0 => return Err(error),
-            Err(_) => largest = order - 1,
-        }
-    }
-    banks.sort_by_key(|bank| bank.start());
-    Ok(banks)
 }
 
 /// Copies a piece into Dom0's RAM, and to memory: the kernel starts with its caches off.

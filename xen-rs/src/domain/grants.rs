@@ -6,17 +6,18 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
+use spin::Once;
 use xen_abi::DomId;
 use xen_core::grant::{
     ENTRIES_PER_FRAME, FrameRefused, Frames, GrantError, GrantTable, HANDLES_PER_FRAME, Header,
     Maptrack, SharedEntries,
 };
-use xen_types::{Gfn, Mfn, PAGE_SIZE};
+use xen_types::{Gfn, Mfn};
 
 use super::table;
-use crate::arch::cache;
 use crate::lock::IrqLock;
-use crate::memory::{frames, ram};
+use crate::memory::frames;
+use crate::memory::page::Page;
 
 /// Frames of the table of a domain that nobody has said otherwise of, as under Xen.
 pub const DEFAULT_FRAMES: u32 = 64;
@@ -55,29 +56,19 @@ impl Grants {
         let mut table = self.table.lock();
         let (mut next, _) = table.size();
         table.frame(index, || {
-            let frame = zeroed_frame()?;
             let place = self.entries.0.get(next as usize)?;
-            place
-                .address
-                .store(frame.address()?.get(), Ordering::Release);
+            let page = Page::zeroed().ok()?;
             next += 1;
-            Some(frame)
+            Some(place.page.call_once(|| page).start().frame())
         })
     }
-}
-
-fn zeroed_frame() -> Option<Mfn> {
-    let frame = frames::allocate_for_hypervisor(PAGE_SIZE as usize).ok()?;
-    // SAFETY: the allocator has just given the frame to the caller alone.
-    cache::zero_pages(unsafe { ram::exclusive(frame) });
-    Some(frame.start().frame())
 }
 
 /// A frame of the table.
 #[derive(Default)]
 struct Place {
-    /// Its address; 0 until there is one.
-    address: AtomicU64,
+    /// Its entries, once there are any.
+    page: Once<Page>,
     /// One more than the guest frame where the domain has put it; 0 for none.
     guest: AtomicU64,
 }
@@ -105,9 +96,8 @@ impl Entries {
     /// The address of an entry.
     fn entry(&self, reference: u32) -> Option<u64> {
         let place = self.0.get((reference / ENTRIES_PER_FRAME) as usize)?;
-        let frame = place.address.load(Ordering::Acquire);
         let offset = u64::from(reference % ENTRIES_PER_FRAME) * ENTRY;
-        (frame != 0).then_some(frame + offset)
+        Some(place.page.get()?.start().get() + offset)
     }
 
     /// Flags and grantee of an entry.

@@ -3,8 +3,8 @@
 //!
 //! While a vCPU is resident on a CPU its list registers stay in the hardware, across exits too. They
 //! are read back only when the virtual interrupt controller has news for the vCPU, when the hardware
-//! says that one of them needs attention, and before the guest's accesses are emulated: most exits
-//! touch none of them.
+//! says that one of them needs attention, and before the guest asks for pending or active states:
+//! most exits touch none of them.
 
 use xen_core::vgic::lr::{Format, GicV2, GicV3, ListRegisters};
 use xen_core::vgic::{CpuId, Effects, Lock, Locking, Vgic};
@@ -235,6 +235,8 @@ struct Port<H: Hardware> {
     in_hardware: bool,
     /// List registers of the hardware that are not zero, at most.
     loaded: usize,
+    /// What the control register was set to.
+    control: u32,
 }
 
 impl<H: Hardware> Port<H> {
@@ -245,6 +247,7 @@ impl<H: Hardware> Port<H> {
             own: H::Own::default(),
             in_hardware: false,
             loaded: hardware.list_registers(),
+            control: 0,
             hardware,
         }
     }
@@ -257,24 +260,46 @@ impl<H: Hardware> Port<H> {
 
     fn leave<L: Locking>(&mut self, vgic: &Vgic<L>, effects: &mut Effects) {
         self.sync(vgic, effects);
+        self.control(0);
         self.hardware.save(&mut self.own);
     }
 
+    fn needs_maintenance(&self) -> bool {
+        self.registers.are_watched() && self.hardware.needs_maintenance()
+    }
+
     fn tend<L: Locking>(&mut self, vgic: &Vgic<L>, effects: &mut Effects) {
-        if self.registers.are_watched() && self.hardware.needs_maintenance() {
+        if self.needs_maintenance() {
             self.sync(vgic, effects);
         }
     }
 
+    #[inline]
     fn refresh<L: Locking>(&mut self, vgic: &Vgic<L>, effects: &mut Effects) {
-        self.tend(vgic, effects);
-        if vgic.has_news(self.cpu) {
-            self.sync(vgic, effects);
-            self.fill(vgic);
+        if vgic.has_news(self.cpu) || self.needs_maintenance() {
+            self.read();
+            vgic.refresh(self.cpu, &mut self.registers, effects);
+            self.write();
         }
     }
 
     fn sync<L: Locking>(&mut self, vgic: &Vgic<L>, effects: &mut Effects) {
+        if self.in_hardware {
+            self.read();
+            // Which also takes a maintenance interrupt back.
+            self.control(0);
+            vgic.sync(self.cpu, &mut self.registers, effects);
+        }
+    }
+
+    fn fill<L: Locking>(&mut self, vgic: &Vgic<L>) {
+        vgic.flush(self.cpu, &mut self.registers);
+        self.write();
+    }
+
+    /// Takes note of what the hardware knows better.
+    #[inline]
+    fn read(&mut self) {
         if !self.in_hardware {
             return;
         }
@@ -282,14 +307,15 @@ impl<H: Hardware> Port<H> {
         for (number, value) in self.registers.used_mut().iter_mut().enumerate() {
             *value = self.hardware.read(number);
         }
-        self.registers.set_hcr(self.hardware.control());
-        // Which also takes a maintenance interrupt back.
-        self.hardware.set_control(0);
-        vgic.sync(self.cpu, &mut self.registers, effects);
+        // Ends without a list register count only where an interrupt was left out.
+        if self.registers.hcr() != 0 {
+            self.registers.set_hcr(self.hardware.control());
+        }
     }
 
-    fn fill<L: Locking>(&mut self, vgic: &Vgic<L>) {
-        vgic.flush(self.cpu, &mut self.registers);
+    /// Gives the hardware what it does not have yet.
+    #[inline]
+    fn write(&mut self) {
         let used = self.registers.used();
         for (number, value) in used.iter().enumerate() {
             self.hardware.write(number, *value);
@@ -298,8 +324,18 @@ impl<H: Hardware> Port<H> {
             self.hardware.write(number, Default::default());
         }
         self.loaded = used.len();
-        self.hardware.set_control(ENABLE | self.registers.hcr());
+        self.control(ENABLE | self.registers.hcr());
         self.in_hardware = true;
+    }
+
+    /// Sets the control register. With nothing but [`ENABLE`] it stays as it is: the hardware may have
+    /// counted in it, which is of no interest then.
+    #[inline]
+    fn control(&mut self, value: u32) {
+        if value != self.control || value != ENABLE {
+            self.control = value;
+            self.hardware.set_control(value);
+        }
     }
 }
 

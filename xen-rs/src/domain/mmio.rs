@@ -8,7 +8,8 @@ use super::run::Running;
 
 /// Carries out the access that took the vCPU out, or gives it the abort that hardware would.
 pub fn access(running: &mut Running<'_>) {
-    if !is_mapped_by_now(running) && emulate(running).is_none() {
+    // Where the interrupt controller is, nothing is ever mapped.
+    if emulate(running).is_none() && !is_mapped_by_now(running) {
         running.unhandled();
         running.context.inject_data_abort();
     }
@@ -52,9 +53,11 @@ fn emulate(running: &mut Running<'_>) -> Option<()> {
         width,
         direction,
     };
-    running
-        .interface
-        .sync(&running.domain.vgic, &mut running.effects);
+    if running.domain.vgic.is_about_state(region, offset) {
+        running
+            .interface
+            .sync(&running.domain.vgic, &mut running.effects);
+    }
     let value = running
         .domain
         .vgic

@@ -14,6 +14,7 @@ pub mod mmio;
 mod registers;
 mod reservation;
 pub mod run;
+mod runstate;
 pub mod schedule;
 mod set_way;
 pub mod space;
@@ -28,7 +29,7 @@ mod wall_clock;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicU8;
+use core::sync::atomic::{AtomicBool, AtomicU8};
 
 use spin::Once;
 use xen_abi::DomId;
@@ -36,7 +37,7 @@ use xen_core::event::PortTable;
 use xen_core::hvm_params::Parameters;
 use xen_core::psci::Power;
 use xen_core::vgic::{CpuId, Effects, Physical, Region, Vgic};
-use xen_types::{Gpa, GpaRange, HpaRange, IntId, PAGE_SIZE};
+use xen_types::{Gpa, GpaRange, IntId, PAGE_SIZE};
 
 use self::complaints::Complaints;
 use self::grants::Grants;
@@ -46,6 +47,7 @@ use self::timer::TimerInterrupts;
 pub use self::vcpu::Vcpu;
 use crate::gic;
 use crate::lock::IrqLock;
+use crate::memory::page::Page;
 
 /// A domain.
 pub struct Domain {
@@ -72,11 +74,13 @@ pub struct Domain {
     /// Its event channels.
     pub ports: IrqLock<PortTable>,
     /// The page that it shares with the hypervisor.
-    pub shared_page: HpaRange,
+    pub shared_page: Page,
     /// What it grants, and what it has mapped of others' grants.
     pub grants: Grants,
     /// Its parameters.
     pub parameters: IrqLock<Parameters>,
+    /// Whether it wants to see when its runstates are being written.
+    pub marks_runstate_updates: AtomicBool,
     /// How often it may make the hypervisor log.
     pub complaints: Complaints,
 }
@@ -128,18 +132,31 @@ impl Domain {
     }
 
     fn carry_out_now(&self, effects: &mut Effects) {
-        for request in effects.take_physical() {
-            match request {
-                Physical::Enable(id) => gic::enable(id),
-                Physical::Disable(id) => gic::disable(id),
-                Physical::Deactivate(id) => gic::deactivate(id),
-                Physical::Configure(id, trigger) => gic::configure(id, trigger),
-            }
+        if effects.has_physical() {
+            carry_out_physical(effects);
         }
         for id in effects.take_kicks() {
             if let Some(vcpu) = self.vcpu(id) {
-                schedule::has_news(vcpu);
+                tell(vcpu);
             }
+        }
+    }
+}
+
+/// Mostly there is one to tell: the loop above prepares for no more.
+#[inline(never)]
+fn tell(vcpu: &Vcpu) {
+    schedule::has_news(vcpu);
+}
+
+#[inline(never)]
+fn carry_out_physical(effects: &mut Effects) {
+    for request in effects.take_physical() {
+        match request {
+            Physical::Enable(id) => gic::enable(id),
+            Physical::Disable(id) => gic::disable(id),
+            Physical::Deactivate(id) => gic::deactivate(id),
+            Physical::Configure(id, trigger) => gic::configure(id, trigger),
         }
     }
 }

@@ -76,23 +76,26 @@ pub fn run(cpu: &PerCpu, resident: &mut Resident, deadlines: &mut Deadlines) -> 
         deadlines,
     };
     running.due_changed();
-    loop {
+    cpu.running.store(true, Ordering::Relaxed);
+    let next = loop {
         match running.step(cpu) {
             Next::Run => (),
             Next::Wait if running.has_interrupt() => (),
-            next => return next,
+            next => break next,
         }
-    }
+    };
+    cpu.running.store(false, Ordering::Relaxed);
+    next
 }
 
 impl Running<'_> {
     /// Into the guest and out again.
     fn step(&mut self, cpu: &PerCpu) -> Next {
-        self.domain.carry_out(&mut self.effects);
+        self.interface.refresh(&self.domain.vgic, &mut self.effects);
+        self.carry_out();
         if cpu.must_look.load(Ordering::Relaxed) && schedule::must_switch(cpu, self.deadlines) {
             return Next::Preempted;
         }
-        self.interface.refresh(&self.domain.vgic, &mut self.effects);
         let next = match self.context.run() {
             Exit::Irq => self.interrupted(cpu),
             Exit::Synchronous => self.synchronous(),
@@ -110,8 +113,18 @@ impl Running<'_> {
                 Next::Run
             }
         };
-        self.domain.carry_out(&mut self.effects);
+        self.carry_out();
         next
+    }
+
+    /// Does what the interrupt controller asks for. The vCPU itself need not be told: it looks at its
+    /// interrupts before it goes on, and before it waits.
+    #[inline]
+    fn carry_out(&mut self) {
+        if !self.effects.is_empty() {
+            self.effects.unkick(self.vcpu.id);
+            self.domain.carry_out(&mut self.effects);
+        }
     }
 
     fn interrupted(&mut self, cpu: &PerCpu) -> Next {
@@ -134,7 +147,7 @@ impl Running<'_> {
     /// Whether there is an interrupt for the vCPU to take.
     fn has_interrupt(&mut self) -> bool {
         self.interface.sync(&self.domain.vgic, &mut self.effects);
-        self.domain.carry_out(&mut self.effects);
+        self.carry_out();
         self.domain.vgic.has_deliverable(self.vcpu.id)
     }
 

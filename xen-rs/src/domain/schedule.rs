@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
+use log::warn;
 use spin::Once;
 use xen_core::sched::{
     AddError, Choice, CpuSet, DEFAULT_WEIGHT, Doing, Kicks, Policy, Runstate, Scheduler, SlotId,
@@ -72,6 +73,13 @@ pub fn add() -> Result<SlotId, AddError> {
     scheduler().add(DEFAULT_WEIGHT, CpuSet::ALL, time::now())
 }
 
+/// Forgets a vCPU that is off.
+pub fn remove(slot: SlotId) {
+    if let Err(error) = scheduler().remove(slot) {
+        warn!("{error}");
+    }
+}
+
 /// The vCPUs of a domain can run from now on.
 pub fn introduce(domain: &Arc<Domain>) {
     let mut units = UNITS.lock();
@@ -97,7 +105,11 @@ pub fn start(vcpu: &Vcpu) {
 
 /// There is an interrupt for a vCPU: it wakes if it waits, and exits if it runs elsewhere.
 pub fn has_news(vcpu: &Vcpu) {
-    carry_out(&scheduler().wake(vcpu.slot, time::now()));
+    let scheduler = scheduler();
+    match scheduler.wake_running(vcpu.slot) {
+        Some(cpu) => kick(cpu),
+        None => carry_out(&scheduler.wake(vcpu.slot, time::now())),
+    }
 }
 
 /// What a vCPU does, and did.
@@ -116,14 +128,16 @@ pub fn describe(vcpu: &Vcpu) -> &'static str {
 }
 
 fn carry_out(kicks: &Kicks) {
+    kicks.iter().for_each(kick);
+}
+
+fn kick(cpu: usize) {
     let this = percpu::this();
-    for cpu in kicks.iter() {
-        if cpu == this.id.index() {
-            // It looks before it enters a guest again.
-            this.must_look.store(true, Ordering::Relaxed);
-        } else if let Some(Some(cpu)) = CPUS.get().and_then(|cpus| cpus.get(cpu)) {
-            gic::kick(cpu);
-        }
+    if cpu == this.id.index() {
+        // It looks before it enters a guest again.
+        this.must_look.store(true, Ordering::Relaxed);
+    } else if let Some(Some(cpu)) = CPUS.get().and_then(|cpus| cpus.get(cpu)) {
+        gic::kick(cpu);
     }
 }
 
@@ -131,19 +145,19 @@ fn carry_out(kicks: &Kicks) {
 /// timer is set to the time when it has to look again.
 pub fn must_switch(cpu: &PerCpu, deadlines: &mut Deadlines) -> bool {
     cpu.must_look.store(false, Ordering::Relaxed);
-    let scheduler = scheduler();
-    let end = renew_slice(cpu, deadlines);
-    scheduler.must_switch(cpu.id.index()) || end.is_some_and(|end| end <= time::now())
+    let (must_switch, end) = scheduler().look(cpu.id.index());
+    if deadlines.slice_end() != end {
+        renew_slice(end, deadlines);
+    }
+    must_switch || end.is_some_and(|end| end <= time::now())
 }
 
-fn renew_slice(cpu: &PerCpu, deadlines: &mut Deadlines) -> Option<Ticks> {
-    let end = scheduler().slice_end(cpu.id.index());
-    let was_shared = deadlines.has_slice_end();
+fn renew_slice(end: Option<Ticks>, deadlines: &mut Deadlines) {
+    let was_shared = deadlines.slice_end().is_some();
     deadlines.set_slice_end(end);
     if was_shared != end.is_some() {
         traps::enter(end.is_some());
     }
-    end
 }
 
 /// Runs vCPUs on this CPU for ever, and sleeps while there are none to run.
@@ -216,7 +230,8 @@ impl Cpu {
 
     /// Runs the resident vCPU until it has no more use for the CPU, or another one has more.
     fn run(&mut self) -> Why {
-        renew_slice(self.cpu, &mut self.deadlines);
+        let (_, end) = scheduler().look(self.cpu.id.index());
+        renew_slice(end, &mut self.deadlines);
         let next = match &mut self.resident {
             Some(resident) => run::run(self.cpu, resident, &mut self.deadlines),
             None => Next::Off,
@@ -243,7 +258,7 @@ impl Cpu {
         for kind in [Kind::Virtual, Kind::Physical] {
             self.deadlines.set(slot, kind, None);
         }
-        self.resident = Resident::enter(self.cpu, domain, id, self.deadlines.has_slice_end());
+        self.resident = Resident::enter(self.cpu, domain, id, self.deadlines.slice_end().is_some());
     }
 
     /// Takes them from the one that has them. Its timers become deadlines.

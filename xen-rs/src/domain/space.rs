@@ -1,6 +1,7 @@
 //! A domain's physical address space: its stage 2 tables and the registers that name them.
 
 use log::info;
+use smmu::{Stage2, Vmid, Walk};
 use xen_abi::DomId;
 use xen_core::p2m::{Displaced, P2m, P2mError};
 use xen_core::paging::stage2::{Attributes, Geometry};
@@ -12,22 +13,6 @@ use crate::arch::features::Features;
 use crate::arch::sysreg::write_sysreg;
 use crate::arch::{barrier, interrupts, percpu};
 use crate::memory::frames;
-
-/// Tells the translations of domains apart in TLBs. 0 is never given out: it is what the register
-/// holds before any domain runs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Vmid(u16);
-
-impl Vmid {
-    /// The id `number`, which every CPU can hold; `None` for 0.
-    pub const fn new(number: u8) -> Option<Self> {
-        if number == 0 {
-            None
-        } else {
-            Some(Self(number as u16))
-        }
-    }
-}
 
 /// What a domain's physical addresses lead to.
 pub struct Space {
@@ -48,7 +33,7 @@ impl Space {
     /// # Errors
     /// If there is no memory for its first table.
     pub fn new(owner: DomId, vmid: Vmid) -> Result<Self, OutOfTables> {
-        let mut memory = Stage2Tables::default();
+        let mut memory = Stage2Tables::new(vmid);
         let p2m = P2m::new(owner, geometry().input_bits(), &mut memory)?;
         Ok(Self { p2m, memory, vmid })
     }
@@ -125,6 +110,15 @@ impl Space {
         self.lookup(address.frame()).is_some()
     }
 
+    /// The same tables, as an IOMMU needs to know them. Nothing if the domain's CPUs do not use them
+    /// yet, or in a way that no IOMMU can walk.
+    pub fn stage2(&self) -> Option<Stage2> {
+        let geometry = geometry();
+        let root = geometry.hardware_root(self.p2m.table(), &self.memory)?;
+        let walk = Walk::from_vtcr_el2(geometry.vtcr_el2()).ok()?;
+        Stage2::new(root.address()?, walk, self.vmid).ok()
+    }
+
     /// What has a CPU translate lower exception levels through this space. What an earlier owner of
     /// its VMID left in the CPUs' TLBs is gone.
     ///
@@ -136,7 +130,7 @@ impl Space {
         let root = root.and_then(|root| root.address()).ok_or(OutOfTables)?;
         let translation = Translation {
             vtcr: geometry.vtcr_el2(),
-            vttbr: u64::from(self.vmid.0) << 48 | root.get(),
+            vttbr: u64::from(self.vmid.get()) << 48 | root.get(),
         };
         self.memory.vttbr = translation.vttbr;
         let _masked = interrupts::mask();

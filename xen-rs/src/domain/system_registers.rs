@@ -13,6 +13,9 @@ use super::{id_registers, set_way};
 /// op0, op1, CRn, CRm, op2.
 type Encoding = (u8, u8, u8, u8, u8);
 
+/// `ICC_SGI1R_EL1` (IHI 0069, 12.2.20).
+const SGI1R: Encoding = (3, 0, 12, 11, 5);
+
 /// What an encoding is.
 enum Kind {
     /// Reads as this value and ignores writes.
@@ -36,7 +39,7 @@ impl Kind {
     const fn of(encoding: Encoding) -> Self {
         match encoding {
             (1, 0, 7, 6 | 10 | 14, 2) => Self::SetWay,
-            (3, 0, 12, 11, 5) => Self::Sgi(SgiRegister::Sgi1),
+            SGI1R => Self::Sgi(SgiRegister::Sgi1),
             (3, 0, 12, 11, 6) => Self::Sgi(SgiRegister::Asgi1),
             (3, 0, 12, 11, 7) => Self::Sgi(SgiRegister::Sgi0),
             (3, 0, 12, 12, 5) => Self::Constant(SRE),
@@ -65,7 +68,14 @@ pub fn access(running: &mut Running<'_>) {
 }
 
 fn emulate(running: &mut Running<'_>) -> Option<()> {
-    let access = running.context.syndrome().system_register()?;
+    let syndrome = running.context.syndrome();
+    // What guests write most.
+    if let Some(general) = syndrome.register_written(SGI1R) {
+        send_sgi(running, SgiRegister::Sgi1, general);
+        running.context.skip_instruction();
+        return Some(());
+    }
+    let access = syndrome.system_register()?;
     let general = access.general;
     if let (3, 0, 0, crm, op2) = access.register {
         let value = id_registers::read(crm, op2).filter(|_| access.read)?;

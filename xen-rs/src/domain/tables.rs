@@ -1,19 +1,37 @@
 //! The memory of stage 2 tables: frames from the allocator, which go back to it.
 
 use log::warn;
+use smmu::Vmid;
 use xen_core::paging::{OutOfTables, TableMemory};
-use xen_types::Mfn;
+use xen_types::{Gpa, GpaRange, Hpa, HpaRange, Mfn, PAGE_SIZE};
 
-use crate::arch::barrier;
 use crate::arch::sysreg::{read_sysreg_volatile, write_sysreg};
+use crate::arch::{barrier, cache};
+use crate::iommu;
 use crate::memory::{frames, tables};
 
 /// Tables for stage 2, and the register value that names them.
-#[derive(Default)]
 pub struct Stage2Tables {
+    vmid: Vmid,
     /// `VTTBR_EL2`; 0 until the tables have been given to a CPU, so that no TLB holds anything of
     /// them.
     pub vttbr: u64,
+}
+
+impl Stage2Tables {
+    /// The tables of a domain, whose translations TLBs know by `vmid`.
+    pub const fn new(vmid: Vmid) -> Self {
+        Self { vmid, vttbr: 0 }
+    }
+}
+
+/// Lets IOMMUs that read memory past the caches see an entry, or a whole table.
+fn show_to_iommus(start: Option<Hpa>, bytes: u64) {
+    if iommu::reads_memory()
+        && let Some(range) = start.and_then(|start| HpaRange::new(start, bytes))
+    {
+        cache::clean_range(range);
+    }
 }
 
 /// Gives a table's frame back.
@@ -28,6 +46,7 @@ impl TableMemory for Stage2Tables {
         let frame = frames::allocate_table().map_err(|_| OutOfTables)?;
         // SAFETY: the allocator has just given this frame to this table alone.
         unsafe { tables::clear(frame) }?;
+        show_to_iommus(frame.address(), PAGE_SIZE);
         Ok(frame)
     }
 
@@ -42,7 +61,11 @@ impl TableMemory for Stage2Tables {
 
     fn write(&mut self, table: Mfn, index: usize, descriptor: u64) {
         // SAFETY: as for reading; the owner of the space is its only writer.
-        unsafe { tables::write(table, index, descriptor) }
+        unsafe { tables::write(table, index, descriptor) };
+        let entry = table
+            .address()
+            .and_then(|start| start.checked_add(8 * index as u64));
+        show_to_iommus(entry, 8);
     }
 
     fn invalidate(&mut self, address: u64) {
@@ -61,6 +84,7 @@ impl TableMemory for Stage2Tables {
             barrier::dsb_ish();
             barrier::isb();
         });
+        iommu::invalidate(self.vmid, GpaRange::new(Gpa::new(address), PAGE_SIZE));
     }
 }
 

@@ -5,6 +5,8 @@
 //! that handles it writes the timer's registers anyway. While the vCPU is on no CPU, a deadline of
 //! the hypervisor stands in. The physical timer is always a deadline: its registers trap.
 
+use core::sync::atomic::Ordering;
+
 use xen_types::Ppi;
 
 use super::Domain;
@@ -173,6 +175,9 @@ pub fn expired(cpu: &PerCpu) {
         let mut effects = Effects::new();
         let ppi = domain.timers.virtual_timer;
         domain.vgic.inject_private(*id, ppi, &mut effects);
+        if cpu.running.load(Ordering::Relaxed) {
+            effects.unkick(*id);
+        }
         domain.carry_out(&mut effects);
     }
 }

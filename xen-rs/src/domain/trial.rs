@@ -4,13 +4,14 @@
 use core::arch::global_asm;
 
 use log::{info, warn};
+use smmu::Vmid;
 use xen_abi::DomId;
 use xen_core::paging::stage2::Attributes;
 use xen_core::paging::{MapError, OutOfTables};
 use xen_types::{Gpa, GpaRange, HpaRange, PAGE_SIZE};
 
 use super::context::{Context, EL1H_MASKED, Exit};
-use super::space::{Space, Vmid};
+use super::space::Space;
 use crate::arch::sysreg::write_sysreg;
 use crate::arch::{barrier, interrupts};
 use crate::memory::frames::{self, OutOfFrames};
@@ -87,7 +88,7 @@ pub fn run() {
 
 fn trial() -> Result<(), TrialError> {
     let memory = frames::allocate_for_hypervisor(2 * PAGE_SIZE as usize)?;
-    let vmid = Vmid::new(1).expect("1 is a VMID");
+    let vmid = Vmid::new(1);
     let mut space = Space::new(DomId::XEN, vmid)?;
     let outcome = prepare(&mut space, memory).and_then(|()| steps(&mut space));
     write_sysreg!("vttbr_el2", 0);

@@ -11,8 +11,9 @@ use xen_types::{Gpa, Hpa};
 use super::context::{Context, EL1H_MASKED};
 use super::interrupts::Interface;
 use super::registers::Registers;
+use super::runstate::{self, RunstateArea};
 use super::timer::{Kind, Timers};
-use super::{Domain, traps};
+use super::{Domain, schedule, traps};
 use crate::arch::barrier;
 use crate::arch::percpu::PerCpu;
 use crate::arch::sysreg::{read_sysreg, write_sysreg};
@@ -29,6 +30,8 @@ pub struct Vcpu {
     pub start: IrqLock<Option<(Gpa, u64)>>,
     /// Where it wants to be told of events.
     pub info: Once<Hpa>,
+    /// Where it wants to read what it has done with its time.
+    pub runstate_area: RunstateArea,
     /// What it is when it runs on; away while it is resident on a CPU.
     pub state: IrqLock<Option<Box<State>>>,
 }
@@ -63,13 +66,14 @@ impl State {
 }
 
 impl Vcpu {
-    /// One that is off.
+    /// One that is off, with a place at the scheduler that is given back when it goes.
     pub fn new(id: CpuId, slot: SlotId) -> Self {
         Self {
             id,
             slot,
             start: IrqLock::new(None),
             info: Once::new(),
+            runstate_area: RunstateArea::new(),
             state: IrqLock::new(None),
         }
     }
@@ -82,6 +86,12 @@ impl Vcpu {
             Some((entry, argument)) => Some(Box::new(State::at(self.id, entry, argument))),
             None => before,
         }
+    }
+}
+
+impl Drop for Vcpu {
+    fn drop(&mut self) {
+        schedule::remove(self.slot);
     }
 }
 
@@ -111,12 +121,14 @@ impl Resident {
         resident.state.timers.enter();
         resident.state.interface.enter(&resident.domain.vgic);
         barrier::isb();
+        runstate::update(&resident.domain, resident.vcpu());
         Some(resident)
     }
 
     /// Takes the registers of this CPU from the vCPU, which may then run elsewhere. Returns when its
     /// virtual timer is due, which is not in the hardware any more.
     pub fn leave(self, cpu: &PerCpu) -> Option<Ticks> {
+        runstate::update(&self.domain, self.vcpu());
         let Self {
             domain,
             id,

@@ -15,9 +15,9 @@ use platform_dt::{Gic as GicNode, Timer};
 use spin::Once;
 use xen_types::{IntId, Interrupt, Sgi, Trigger};
 
-use crate::arch::{barrier, percpu, time};
+use crate::arch::{barrier, interrupts, percpu, time};
 use crate::memory::device::{MapError, Registers};
-use crate::{console, domain};
+use crate::{console, domain, iommu};
 
 /// What an interrupt controller must do for the rest of the hypervisor.
 trait Controller: Send + Sync {
@@ -50,7 +50,7 @@ trait Controller: Send + Sync {
 /// An acknowledged interrupt with what its end needs to know.
 #[derive(Clone, Copy)]
 struct Acknowledged {
-    id: Option<IntId>,
+    intid: u32,
     register: u32,
 }
 
@@ -162,12 +162,21 @@ pub fn handle_irq() {
     let Some(controller) = CONTROLLER.get() else {
         return;
     };
+    let cpu = percpu::this();
     while let Some(interrupt) = controller.acknowledge() {
         controller.drop_priority(interrupt);
         // A domain's interrupt stays active until the domain is done with it.
-        if dispatch(interrupt) == Done::Here {
+        if dispatch(cpu, interrupt) == Done::Here {
             controller.deactivate(interrupt.register);
         }
+        // Mostly that was all, and it is cheaper to see here. What comes in this moment is taken
+        // as the next exception.
+        if !interrupts::is_irq_pending() {
+            break;
+        }
+    }
+    if iommu::has_more() {
+        iommu::look_again();
     }
 }
 
@@ -180,18 +189,27 @@ enum Done {
     ByDomain,
 }
 
-fn dispatch(interrupt: Acknowledged) -> Done {
-    let cpu = percpu::this();
-    match interrupt.id {
+/// Handles an interrupt: first the frequent ones.
+#[inline]
+fn dispatch(cpu: &percpu::PerCpu, interrupt: Acknowledged) -> Done {
+    match IntId::new(interrupt.intid) {
+        // It took the CPU out of its guest or its sleep, which was its purpose.
+        Some(IntId::Sgi(KICK)) => Done::Here,
+        Some(id @ IntId::Ppi(_)) if take_own(cpu, id) => Done::Here,
+        _ => dispatch_other(cpu, interrupt),
+    }
+}
+
+#[inline(never)]
+fn dispatch_other(cpu: &percpu::PerCpu, interrupt: Acknowledged) -> Done {
+    match IntId::new(interrupt.intid) {
         Some(IntId::Sgi(PING)) => {
             cpu.pings.fetch_add(1, Ordering::Release);
             time::arm_timer(time::ticks(TICK_MICROSECONDS));
         }
         Some(IntId::Sgi(STOP)) => crate::report::halt(),
-        // It took the CPU out of its guest or its sleep, which was its purpose.
-        Some(IntId::Sgi(KICK)) => (),
-        Some(id @ IntId::Ppi(_)) if take_own(cpu, id) => (),
         Some(id) if console::input::take_interrupt(id) => (),
+        Some(id) if iommu::take_interrupt(id) => (),
         Some(id) if domain::take_interrupt(id) => return Done::ByDomain,
         _ => warn!(
             "gic: {} took INTID {}, which nobody asked for",
@@ -206,13 +224,13 @@ fn take_own(cpu: &percpu::PerCpu, id: IntId) -> bool {
     let Some(own) = OWN.get() else {
         return false;
     };
-    if id == own.timer.id {
+    if id == own.virtual_timer.id {
+        domain::timer::expired(cpu);
+    } else if id == own.timer.id {
         time::stop_timer();
         cpu.ticks.fetch_add(1, Ordering::Release);
         barrier::dsb_ish();
         barrier::sev();
-    } else if id == own.virtual_timer.id {
-        domain::timer::expired(cpu);
     } else {
         // Maintenance: it took the vCPU out, whose list registers are looked at before it goes on.
         return own.maintenance.is_some_and(|own| own.id == id);
@@ -220,10 +238,9 @@ fn take_own(cpu: &percpu::PerCpu, id: IntId) -> bool {
     true
 }
 
-/// Has a CPU look at what its vCPU must do.
+/// Has another CPU look at what its vCPU must do.
 pub fn kick(cpu: &percpu::PerCpu) {
-    let elsewhere = cpu.id != percpu::this().id;
-    if let Some(controller) = CONTROLLER.get().filter(|_| elsewhere) {
+    if let Some(controller) = CONTROLLER.get() {
         controller.send(KICK, cpu.sgi_target.load(Ordering::Relaxed));
     }
 }

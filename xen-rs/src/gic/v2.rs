@@ -108,10 +108,7 @@ impl Controller for GicV2 {
     fn acknowledge(&self) -> Option<Acknowledged> {
         let register = self.cpu_interface.read32(GICC_IAR);
         let intid = register & 0x3ff;
-        (intid < 1020).then(|| Acknowledged {
-            id: IntId::new(intid),
-            register,
-        })
+        (intid < 1020).then_some(Acknowledged { intid, register })
     }
 
     fn drop_priority(&self, interrupt: Acknowledged) {

@@ -220,8 +220,8 @@ impl Controller for GicV3 {
     fn acknowledge(&self) -> Option<Acknowledged> {
         let register = read_sysreg_volatile!("icc_iar1_el1") as u32;
         barrier::dsb_sy();
-        (!(1020..1024).contains(&register)).then(|| Acknowledged {
-            id: IntId::new(register),
+        (!(1020..1024).contains(&register)).then_some(Acknowledged {
+            intid: register,
             register,
         })
     }

@@ -89,13 +89,26 @@ impl Registers {
         }
     }
 
+    #[inline]
     fn address<T>(&self, offset: usize) -> *mut T {
-        assert!(
-            offset.is_multiple_of(size_of::<T>()) && offset + size_of::<T>() <= self.len,
+        let inside = offset
+            .checked_add(size_of::<T>())
+            .is_some_and(|end| end <= self.len);
+        if !inside || !offset.is_multiple_of(size_of::<T>()) {
+            self.no_register(offset);
+        }
+        // The block ends within the address space.
+        self.base.wrapping_add(offset) as *mut T
+    }
+
+    /// Apart, so that accesses need not prepare for it.
+    #[cold]
+    #[inline(never)]
+    fn no_register(&self, offset: usize) -> ! {
+        panic!(
             "register {offset:#x} of {} bytes at {}",
             self.len,
             Hpa::new(self.base as u64)
-        );
-        (self.base + offset) as *mut T
+        )
     }
 }

@@ -72,8 +72,17 @@ pub fn allocate_for_hypervisor(size: usize) -> Result<HpaRange, OutOfFrames> {
     allocate(order as u8, FrameType::Hypervisor)
 }
 
+/// Gives back what [`allocate_for_domain`] gave, to which nothing leads any more.
+pub fn free_for_domain(range: HpaRange) {
+    free_range(range);
+}
+
 /// Gives back what [`allocate_for_hypervisor`] gave.
 pub fn free_for_hypervisor(range: HpaRange) {
+    free_range(range);
+}
+
+fn free_range(range: HpaRange) {
     let order = (range.size() / PAGE_SIZE).ilog2() as u8;
     let block = Block::new(range.start().frame(), order);
     if let Some(Err(error)) = block.map(free_block) {

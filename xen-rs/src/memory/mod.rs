@@ -3,6 +3,7 @@
 pub mod device;
 pub mod frames;
 mod heap;
+pub mod page;
 pub mod ram;
 pub mod space;
 pub mod stack;

@@ -97,6 +97,24 @@ pub unsafe fn clear(table: Mfn) -> Result<(), OutOfTables> {
     Ok(())
 }
 
+/// Reads an aligned word of memory that a device reads and writes as well.
+///
+/// # Safety
+/// It is mapped RAM of whoever calls.
+pub unsafe fn read_word(at: Hpa) -> u64 {
+    // SAFETY: the caller's promise.
+    unsafe { ptr::read_volatile(at.get() as *const u64) }
+}
+
+/// Writes an aligned word of memory that a device reads and writes as well.
+///
+/// # Safety
+/// It is mapped RAM of whoever calls.
+pub unsafe fn write_word(at: Hpa, word: u64) {
+    // SAFETY: the caller's promise.
+    unsafe { ptr::write_volatile(at.get() as *mut u64, word) }
+}
+
 fn entry(table: Mfn, index: usize) -> *mut u64 {
     assert!(index < ENTRIES);
     let base = table.address().expect("tables lie in RAM").get() as *mut u64;

@@ -25,6 +25,8 @@ pub struct Machine {
     pub virtualization: bool,
     /// The CPUs have EL3 and there is secure memory (virt only).
     pub secure: bool,
+    /// The SMMUv3 in front of PCI, by the stage that it has (virt only).
+    pub smmu: Option<SmmuStage>,
     /// What runs first.
     pub start: Start,
     /// The device tree that QEMU hands over, instead of its own.
@@ -35,6 +37,15 @@ pub struct Machine {
     pub loads: Vec<(PathBuf, u64)>,
     /// Further arguments.
     pub extra: Vec<OsString>,
+}
+
+/// What an SMMUv3 can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SmmuStage {
+    /// Stage 1 only.
+    First,
+    /// Stage 2 as well.
+    Second,
 }
 
 /// What runs first.
@@ -73,6 +84,7 @@ impl Machine {
             memory: board.default_memory(),
             virtualization: true,
             secure: false,
+            smmu: None,
             start,
             dtb: None,
             append: None,
@@ -161,7 +173,12 @@ impl Machine {
         if self.board != Board::Virt {
             return self.board.to_string();
         }
-        let mut option = format!("virt,gic-version={}", self.gic);
+        // The board got its SMMU's second stage with 9.1.
+        let board = match self.smmu {
+            Some(SmmuStage::First) => "virt-9.0",
+            _ => "virt",
+        };
+        let mut option = format!("{board},gic-version={}", self.gic);
         for (name, on) in [
             ("virtualization", self.virtualization),
             ("secure", self.secure),
@@ -169,6 +186,9 @@ impl Machine {
             if on {
                 option += &format!(",{name}=on");
             }
+        }
+        if self.smmu.is_some() {
+            option += ",iommu=smmuv3";
         }
         option
     }
@@ -204,6 +224,7 @@ mod tests {
         let machine = Machine {
             gic: GicVersion::V2,
             secure: true,
+            smmu: Some(SmmuStage::Second),
             start: Start::Firmware("stub".into()),
             append: Some("loglvl=all".into()),
             loads: vec![("image".into(), 0x1_8000_0000)],
@@ -211,7 +232,7 @@ mod tests {
         };
         let line = describe(&machine.command(Console::Pipe));
         assert!(
-            line.contains("virt,gic-version=2,virtualization=on,secure=on"),
+            line.contains("virt,gic-version=2,virtualization=on,secure=on,iommu=smmuv3"),
             "{line}"
         );
         assert!(

@@ -5,5 +5,5 @@ mod machine;
 mod session;
 
 pub use board::{Board, GicVersion, Memory};
-pub use machine::{Console, Machine, Start};
+pub use machine::{Console, Machine, SmmuStage, Start};
 pub use session::{Echo, Session};

@@ -121,6 +121,14 @@ pub const DEBIAN_PACKAGES: &[Need] = &[
         instead: None,
     },
     Need {
+        what: "xz",
+        why: "to unpack the modules of Debian's kernels",
+        package: "xz-utils",
+        proof: Proof::Program("xz"),
+        at_least: None,
+        instead: None,
+    },
+    Need {
         what: "the keys of Debian's archive",
         why: "to verify Debian's arm64 packages",
         package: "debian-archive-keyring",

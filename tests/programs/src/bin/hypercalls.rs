@@ -1,9 +1,12 @@
 //! Random hypercalls through privcmd: `hypercalls COUNT SEED [THREADS]`.
 //!
 //! Numbers, operations and arguments are random, mostly near what means something; structures that
-//! they point to are random as well, lie across page borders, and end where memory ends. Left out
-//! is only what a control domain may do to itself: switch the machine off, give its own RAM and
-//! event channels away, or have the hypervisor write into its kernel.
+//! they point to are random as well, lie across page borders, and end where memory ends.
+//!
+//! Left out is what ends the machine or this Linux by design: `sched_op` shutdown for a reason that a
+//! control domain can have, and polls without an end; closing, resetting and moving the ports that
+//! Linux opened for itself; registering a runstate, which the hypervisor would write into whichever
+//! program is there later; output on the console. Frames of Linux's own RAM are not named.
 
 use std::thread;
 
@@ -12,7 +15,6 @@ use dom0_programs::device::PAGE_SIZE;
 use dom0_programs::privcmd::Privcmd;
 use xen_abi::event_channel::EventChannelOp;
 use xen_abi::hypercall::Hypercall;
-use xen_abi::memory::MemoryOp;
 use xen_abi::sched::SchedOp;
 use xen_abi::vcpu::VcpuOp;
 
@@ -48,7 +50,7 @@ fn work(count: u64, seed: u64) -> Result<u64> {
             fill(&xen, &mut random);
         }
         let (hypercall, arguments) = random.call(&xen);
-        if spared(hypercall, arguments) {
+        if spared(&xen, hypercall, arguments) {
             continue;
         }
         accepted += u64::from(xen.call(hypercall, arguments).is_ok());
@@ -63,33 +65,65 @@ fn work(count: u64, seed: u64) -> Result<u64> {
     Ok(accepted)
 }
 
-/// Whether a call is one by which a control domain harms itself.
-fn spared(hypercall: u64, arguments: [u64; 5]) -> bool {
-    let operation = arguments[0];
+/// Whether a call is one by which a control domain ends the machine or harms itself.
+fn spared(xen: &Privcmd, hypercall: u64, arguments: [u64; 5]) -> bool {
+    let [operation, pointer, ..] = arguments;
+    let word = |offset| read_word(xen, pointer, offset);
     match Hypercall::from_number(hypercall) {
-        Some(Hypercall::SchedOp) => matches!(
-            SchedOp::from_number(operation),
-            // Waits for an event that may never come, or ends the machine.
-            Some(SchedOp::Shutdown | SchedOp::Block | SchedOp::Poll)
-        ),
-        Some(Hypercall::EventChannelOp) => matches!(
-            EventChannelOp::from_number(operation),
-            Some(EventChannelOp::Close | EventChannelOp::Reset | EventChannelOp::BindVcpu)
-        ),
-        // Its own RAM: any frame number below the top of it.
-        Some(Hypercall::MemoryOp) => matches!(
-            MemoryOp::from_number(operation & 63),
-            Some(MemoryOp::DecreaseReservation | MemoryOp::RemoveFromPhysmap)
-        ),
-        // Memory that the hypervisor goes on writing.
-        Some(Hypercall::VcpuOp) => matches!(
-            VcpuOp::from_number(operation),
-            Some(VcpuOp::RegisterVcpuInfo | VcpuOp::RegisterRunstateMemoryArea)
-        ),
+        Some(Hypercall::SchedOp) => match SchedOp::from_number(operation) {
+            Some(SchedOp::Shutdown) => word(0).is_some_and(ends_the_machine),
+            // Waits until a moment that may never come.
+            Some(SchedOp::Poll) => word(0).is_some(),
+            _ => false,
+        },
+        Some(Hypercall::EventChannelOp) => match EventChannelOp::from_number(operation) {
+            Some(EventChannelOp::Close | EventChannelOp::BindVcpu) => {
+                word(0).is_some_and(|port| port < PORTS_OF_LINUX)
+            }
+            Some(EventChannelOp::Reset) => {
+                word(0).is_some_and(|domain| matches!(domain & 0xffff, 0 | 0x7ff0))
+            }
+            _ => false,
+        },
+        // The hypervisor goes on writing there, whichever program is at the address by then.
+        Some(Hypercall::VcpuOp) => {
+            VcpuOp::from_number(operation) == Some(VcpuOp::RegisterRunstateMemoryArea)
+        }
         // Noise on the console that the test reads.
         Some(Hypercall::ConsoleIo) => operation == 0,
         _ => false,
     }
+}
+
+/// Ports that Linux may have opened for itself.
+const PORTS_OF_LINUX: u32 = 64;
+
+/// Whether a domain that shuts down for a reason takes the machine with it: off, reset, crashed, or
+/// stopped by its watchdog.
+fn ends_the_machine(reason: u32) -> bool {
+    matches!(reason, 0 | 1 | 3 | 4)
+}
+
+/// The number at an offset from where an argument points, if any of it can be read: a structure may
+/// end with memory.
+fn read_word(xen: &Privcmd, pointer: u64, offset: u64) -> Option<u32> {
+    let start = pointer.checked_sub(xen.buffer().address())?;
+    let start = usize::try_from(start.checked_add(offset)?).ok()?;
+    let bytes = xen.buffer().read(start, 4);
+    let number = bytes
+        .iter()
+        .rev()
+        .fold(0, |sum, byte| sum << 8 | u32::from(*byte));
+    (!bytes.is_empty()).then_some(number)
+}
+
+/// Whether a call takes numbers of guest frames. Where its structures are aligned, each number is a
+/// whole one of those that [`fill`] wrote, and none of them is a frame of RAM that Linux uses.
+fn takes_frames(hypercall: u64) -> bool {
+    matches!(
+        Hypercall::from_number(hypercall),
+        Some(Hypercall::MemoryOp | Hypercall::GrantTableOp | Hypercall::VcpuOp)
+    )
 }
 
 /// Fills the buffer with numbers that structures may hold.
@@ -127,11 +161,12 @@ impl Random {
             _ => self.below(40),
         };
         let mut arguments = [operation, 0, 0, 0, 0];
+        let alignment = if takes_frames(number) { 8 } else { 1 };
         for argument in &mut arguments[1..] {
             *argument = match self.below(4) {
                 0 => self.next() | 1 << 62,
                 1 => self.below(70),
-                _ => self.pointer(xen),
+                _ => self.pointer(xen) & !(alignment - 1),
             };
         }
         (number, arguments)

@@ -2,9 +2,11 @@
 //! long for one go.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use anyhow::{Result, ensure};
-use dom0_programs::device::PAGE_SIZE;
+use dom0_programs::device::{Mapping, PAGE_SIZE};
 use dom0_programs::privcmd::Privcmd;
 use xen_abi::event_channel::{AllocUnbound, BindVirq, EventChannelOp, Send};
 use xen_abi::grant_table::{
@@ -21,6 +23,7 @@ use xen_abi::physdev::{PciDevice, PciDeviceAdd, PciDeviceReset, PhysdevOp};
 use xen_abi::platform::{INTERFACE_VERSION, PlatformOpHeader};
 use xen_abi::sched::{RemoteShutdown, SchedOp};
 use xen_abi::vcpu::{RegisterVcpuInfo, VcpuOp};
+use xen_abi::version::{FeatureInfo, VersionOp};
 use xen_abi::{DomId, Errno, GuestHandle};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
@@ -38,6 +41,9 @@ fn main() -> Result<()> {
     checks.parameters()?;
     checks.machine()?;
     checks.vcpus()?;
+    checks.absent_calls()?;
+    checks.pages_of_the_caller()?;
+    checks.changing_memory()?;
     println!("REFUSALS: done");
     Ok(())
 }
@@ -161,14 +167,11 @@ impl Checks {
     /// What cannot be given or taken is not counted as done.
     fn reservations(&self) -> Result<()> {
         let list = self.0.buffer().address();
-        for (order, gfn) in [
-            (0, FAR),
-            (0, 1 << 26),
-            (9, 0),
-            (11, 0),
-            (63, 0),
-            (u32::MAX, 0),
-        ] {
+        let orders = (0..64).chain([1 << 31, u32::MAX]);
+        for (order, gfn) in orders
+            .map(|order| (order, FAR))
+            .chain([(0, 1 << 26), (9, 0)])
+        {
             for operation in [MemoryOp::DecreaseReservation, MemoryOp::PopulatePhysmap] {
                 self.0.buffer().write(0, &u64::to_le_bytes(gfn));
                 let mut request = Reservation {
@@ -507,6 +510,154 @@ impl Checks {
         }
         let answer = register(1000, 0);
         ensure!(answer == Some(Errno::NoEntry.number().into()), "{answer:?}");
+        Ok(())
+    }
+
+    /// Interfaces that are not there, whatever they are asked.
+    fn absent_calls(&self) -> Result<()> {
+        let buffer = self.0.buffer().address();
+        for (what, hypercall, operation) in [
+            (
+                "xsa_212 exchange of memory",
+                Hypercall::MemoryOp,
+                MemoryOp::Exchange.number(),
+            ),
+            (
+                "xsa_217 transfer of a frame",
+                Hypercall::GrantTableOp,
+                GrantTableOp::Transfer.number(),
+            ),
+            (
+                "xsa_379 frames of status",
+                Hypercall::GrantTableOp,
+                GrantTableOp::GetStatusFrames.number(),
+            ),
+            (
+                "xsa_107 a queue of events",
+                Hypercall::EventChannelOp,
+                EventChannelOp::InitControl.number(),
+            ),
+            (
+                "xsa_188 an array of events",
+                Hypercall::EventChannelOp,
+                EventChannelOp::ExpandArray.number(),
+            ),
+            ("xsa_213 several calls in one", Hypercall::Multicall, buffer),
+            ("messages", Hypercall::ArgoOp, 1),
+            ("a security module", Hypercall::XsmOp, buffer),
+        ] {
+            let answer = self
+                .0
+                .call(hypercall.number(), [operation, buffer, 1, 0, 0]);
+            let error = answer.err().and_then(|error| error.raw_os_error());
+            let absent = Some(Errno::NoCall.number().into());
+            ensure!(error == absent, "{what}: {error:?}");
+        }
+        for number in (0..100).filter(|number| Hypercall::from_number(*number).is_none()) {
+            let answer = self.0.call(number, [buffer; 5]);
+            let error = answer.err().and_then(|error| error.raw_os_error());
+            let absent = Some(Errno::NoCall.number().into());
+            ensure!(error == absent, "hypercall {number}: {error:?}");
+        }
+        Ok(())
+    }
+
+    /// Answers go only where the caller itself could write, and only memory of domains is flushed.
+    fn pages_of_the_caller(&self) -> Result<()> {
+        let read_only = Mapping::read_only(1)?;
+        let fault = Some(i32::from(Errno::Fault.number()));
+        for (what, address) in [
+            ("a read-only page", read_only.address()),
+            ("the end of a mapping", self.0.buffer().end() - 8),
+            ("nothing", 0),
+            ("no address", 1 << 60),
+            ("the kernel", u64::MAX - 4095),
+        ] {
+            let operation = VersionOp::Capabilities.number();
+            let arguments = [operation, address, 0, 0, 0];
+            let answer = self.0.call(Hypercall::XenVersion.number(), arguments);
+            let error = answer.err().and_then(|error| error.raw_os_error());
+            ensure!(error == fault, "xsa_98 an answer to {what}: {error:?}");
+        }
+        let flush = |address, offset, length, op| CacheFlush {
+            address_or_reference: address,
+            offset,
+            length,
+            op,
+        };
+        for (what, request, expected) in [
+            // The first frame of RAM that QEMU's boards have is not Dom0's.
+            (
+                "xsa_232 no domain's",
+                flush(0x4000_0000, 0, 64, 1),
+                Errno::NotPermitted,
+            ),
+            (
+                "xsa_232 no RAM",
+                flush(FAR << 12, 0, 64, 1),
+                Errno::NotPermitted,
+            ),
+            ("xsa_447 two pages", flush(0, 4095, 2, 1), Errno::Invalid),
+            (
+                "xsa_447 the end",
+                flush(u64::MAX, u16::MAX, u16::MAX, 3),
+                Errno::Invalid,
+            ),
+            ("unknown maintenance", flush(0, 0, 64, 8), Errno::Invalid),
+        ] {
+            self.0.buffer().write(0, request.as_bytes());
+            let operation = GrantTableOp::CacheFlush.number();
+            let arguments = [operation, self.0.buffer().address(), 1, 0, 0];
+            let answer = self.0.call(Hypercall::GrantTableOp.number(), arguments);
+            let error = answer.err().and_then(|error| error.raw_os_error());
+            ensure!(error == Some(expected.number().into()), "{what}: {error:?}");
+        }
+        Ok(())
+    }
+
+    /// What is checked is what is used, when another thread changes it meanwhile.
+    fn changing_memory(&self) -> Result<()> {
+        const ROUNDS: u32 = 5000;
+        let buffer = self.0.buffer();
+        let done = AtomicBool::new(false);
+        let [valid, invalid] = [0_u8, 5];
+        buffer.write(0, FeatureInfo::new_zeroed().as_bytes());
+        let Some(index) = buffer.bytes().first() else {
+            return Ok(());
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    index.store(invalid, Ordering::Relaxed);
+                    index.store(valid, Ordering::Relaxed);
+                }
+            });
+            let outcome = self.features_of_changing_request(ROUNDS);
+            done.store(true, Ordering::Relaxed);
+            outcome
+        })
+    }
+
+    fn features_of_changing_request(&self, rounds: u32) -> Result<()> {
+        let buffer = self.0.buffer();
+        let expected = i32::from(Errno::Invalid.number());
+        let operation = VersionOp::GetFeatures.number();
+        for round in 0..rounds {
+            buffer.write(4, &[0xee; 4]);
+            let arguments = [operation, buffer.address(), 0, 0, 0];
+            let answer = self.0.call(Hypercall::XenVersion.number(), arguments);
+            let words = buffer.read(4, 4);
+            match answer.map_err(|error| error.raw_os_error().unwrap_or(0)) {
+                Ok(0) => ensure!(
+                    words[..] == 0x2_6805_u32.to_le_bytes(),
+                    "xsa_155 round {round}: {words:x?}"
+                ),
+                Err(error) if error == expected => {
+                    ensure!(words == [0xee; 4], "xsa_155 round {round}: {words:x?}");
+                }
+                other => anyhow::bail!("xsa_155 round {round}: {other:?}"),
+            }
+        }
         Ok(())
     }
 }

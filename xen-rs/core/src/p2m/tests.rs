@@ -207,6 +207,39 @@ fn xsa_222_without_memory_for_tables_a_frame_stays_where_it_is() {
     });
 }
 
+/// Whatever was there, the descriptor is zero when it is taken away, also where no CPU could use it.
+#[test]
+fn xsa_393_what_is_removed_leaves_nothing_behind() {
+    with_domain(|_, tables, mut p2m| {
+        for attributes in [
+            Attributes::Ram,
+            Attributes::ReadOnlyRam,
+            Attributes::Foreign,
+            Attributes::ReadOnlyForeign,
+            Attributes::Granted,
+            Attributes::ReadOnlyGranted,
+            Attributes::Shared,
+        ] {
+            let _ = p2m.put(tables, gfn(5), Mfn::new(500), attributes);
+            let held = matches!(
+                attributes,
+                Attributes::Foreign | Attributes::ReadOnlyForeign
+            );
+            let removed = p2m.remove(tables, gfn(5)).unwrap();
+            assert_eq!(removed.reference(), held.then_some(Mfn::new(500)));
+            assert_eq!(p2m.lookup(tables, gfn(5)), None);
+            assert_eq!(p2m.remove(tables, gfn(5)), Err(P2mError::Nothing(gfn(5))));
+            let descriptors = tables.tables.iter().flatten().flatten();
+            assert!(
+                descriptors
+                    .filter(|descriptor| *descriptor & 1 == 0)
+                    .all(|gone| *gone == 0),
+                "{attributes:?}"
+            );
+        }
+    });
+}
+
 #[test]
 fn an_unmapped_grant_does_not_take_what_has_come_in_its_place() {
     with_domain(|_, tables, mut p2m| {
@@ -407,10 +440,11 @@ impl World<'_> {
 }
 
 proptest! {
-    /// No frame has a writer that is neither its owner nor holds a reference, and none changes
-    /// hands while it is referenced: what is free or another's is reached by nobody else.
+    /// XSA-473, XSA-217 and their kin: no frame has a writer that is neither its owner nor holds a
+    /// reference, and none changes hands while it is referenced: what is free or another's is
+    /// reached by nobody else.
     #[test]
-    fn no_frame_is_reached_without_owning_or_holding_it(
+    fn xsa_473_no_frame_is_reached_without_owning_or_holding_it(
         steps in prop::collection::vec(any_step(), 0..120)
     ) {
         let infos: Vec<_> = (0..FRAMES).map(|_| FrameInfo::default()).collect();

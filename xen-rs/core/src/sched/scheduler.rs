@@ -181,6 +181,24 @@ impl<L: Locking> Scheduler<L> {
         })
     }
 
+    /// As [`Scheduler::wake`] for a vCPU that runs: the CPU to kick. `None` if it does not run, and
+    /// nothing has changed.
+    #[inline]
+    pub fn wake_running(&self, slot: SlotId) -> Option<usize> {
+        self.with_slot(slot, |unit| match unit {
+            Some(Unit {
+                place: Place::Running(cpu),
+                token,
+                ..
+            }) => {
+                *token = true;
+                Some(*cpu)
+            }
+            _ => None,
+        })
+        .flatten()
+    }
+
     /// Something arrived for a vCPU: it wakes if it waits. One that runs on another CPU is to look.
     pub fn wake(&self, slot: SlotId, now: u64) -> Kicks {
         self.with(slot, |unit| match unit.place {
@@ -265,6 +283,17 @@ impl<L: Locking> Scheduler<L> {
     pub fn must_switch(&self, cpu: usize) -> bool {
         let flag = self.cpus.get(cpu).map(|cpu| &cpu.must_switch);
         flag.is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    /// Both: whether a CPU must ask now, and when at the latest.
+    #[inline]
+    pub fn look(&self, cpu: usize) -> (bool, Option<u64>) {
+        let Some(cpu) = self.cpus.get(cpu) else {
+            return (false, None);
+        };
+        let end = cpu.slice_end.load(Ordering::Relaxed);
+        let must_switch = cpu.must_switch.load(Ordering::Relaxed);
+        (must_switch, (end != NEVER).then_some(end))
     }
 
     /// When a CPU must ask at the latest; `None` as long as nobody waits for it.

@@ -7,7 +7,7 @@
 //! that an end which matches no list register is meant for the most urgent of those left out.
 
 use arrayvec::ArrayVec;
-use xen_types::IntId;
+use xen_types::{IntId, Spi};
 
 use super::cpu::Cpu;
 use super::distributor::Distributor;
@@ -118,6 +118,58 @@ pub(super) fn flush<F: Format>(
     cpu: &mut Cpu,
     registers: &mut ListRegisters<F>,
 ) {
+    if cpu.waiting() + distributor.waiting(cpu.id()) > registers.implemented() {
+        flush_most_urgent(distributor, cpu, registers);
+        return;
+    }
+    // There is room for all: the hardware finds the most urgent one, in whatever order they are.
+    let groups = distributor.groups();
+    load_private(cpu, groups, registers);
+    if distributor.waiting(cpu.id()) > 0 {
+        load_shared(distributor, cpu, registers);
+    }
+    registers.set_maintenance(false, false);
+}
+
+/// Moves the private interrupts that can be taken into free list registers. Returns false if there
+/// are too few.
+#[inline(never)]
+fn load_private<F: Format>(cpu: &mut Cpu, groups: u8, registers: &mut ListRegisters<F>) -> bool {
+    for number in cpu.ready_numbers() {
+        if registers.are_full() {
+            return false;
+        }
+        if let Some(register) = cpu.load(number, groups) {
+            registers.push(&register);
+        }
+    }
+    true
+}
+
+/// The same for all shared interrupts.
+fn load_shared<F: Format>(
+    distributor: &mut Distributor,
+    cpu: &mut Cpu,
+    registers: &mut ListRegisters<F>,
+) {
+    let groups = distributor.groups();
+    let wanted: ArrayVec<Spi, MAX> = distributor
+        .ready(cpu.id())
+        .filter(|(_, irq)| irq.is_wanted(groups))
+        .map(|(spi, _)| spi)
+        .take(MAX)
+        .collect();
+    for spi in wanted {
+        load(distributor, cpu, spi.into(), false, registers);
+    }
+}
+
+#[inline(never)]
+fn flush_most_urgent<F: Format>(
+    distributor: &mut Distributor,
+    cpu: &mut Cpu,
+    registers: &mut ListRegisters<F>,
+) {
     let groups = distributor.groups();
     let mut choice = Choice::new(registers.implemented());
     for (id, irq) in queued(distributor, cpu) {
@@ -127,21 +179,50 @@ pub(super) fn flush<F: Format>(
     }
     // With a single list register each end must be told, as there is no underflow to notice.
     let watched = choice.left_out && registers.implemented() == 1;
-    // What moves to our own list registers is no news to anyone.
-    let mut silent = Effects::new();
     for candidate in &choice.chosen {
-        let id = candidate.id;
-        // What is active here but routed elsewhere must go there as soon as it is ended.
-        let leaving = is_routed_elsewhere(distributor, cpu, id);
-        let groups = if leaving { 0 } else { groups };
-        let register = update(distributor, cpu, id, &mut silent, |irq, _| {
-            irq.load(id, groups, watched || leaving)
-        });
-        if let Some(register) = register {
-            registers.push(&register);
-        }
+        load(distributor, cpu, candidate.id, watched, registers);
     }
     registers.set_maintenance(choice.left_out, choice.active_left_out);
+}
+
+/// Moves an interrupt that can be taken into a free list register.
+fn load<F: Format>(
+    distributor: &mut Distributor,
+    cpu: &mut Cpu,
+    id: IntId,
+    watched: bool,
+    registers: &mut ListRegisters<F>,
+) {
+    // What is active here but routed elsewhere must go there as soon as it is ended.
+    let leaving = is_routed_elsewhere(distributor, cpu, id);
+    let groups = if leaving { 0 } else { distributor.groups() };
+    // What moves to our own list registers is no news to anyone.
+    let mut silent = Effects::new();
+    let register = update(distributor, cpu, id, &mut silent, |irq, _| {
+        irq.load(id, irq.is_deliverable(groups), watched || leaving)
+    });
+    if let Some(register) = register {
+        registers.push(&register);
+    }
+}
+
+/// [`sync`] and [`flush`] where only private interrupts are concerned: all list registers are in use
+/// by such ones ([`ListRegisters::are_private`]), and no shared one is in the CPU's queue. `groups`
+/// are those that are forwarded.
+///
+/// Nothing was left out of the list registers, so that no end can be unlisted. Returns false if not
+/// all interrupts fit now: [`sync`] and [`flush`] must follow.
+#[inline]
+pub(super) fn refresh_private<F: Format>(
+    cpu: &mut Cpu,
+    groups: u8,
+    registers: &mut ListRegisters<F>,
+    effects: &mut Effects,
+) -> bool {
+    while let Some(register) = registers.pop() {
+        cpu.store(&register, effects);
+    }
+    load_private(cpu, groups, registers)
 }
 
 /// Takes the state back from the list registers and frees them.
@@ -160,6 +241,7 @@ pub(super) fn sync<F: Format>(
     registers.set_maintenance(false, false);
 }
 
+#[inline(never)]
 fn store(
     distributor: &mut Distributor,
     cpu: &mut Cpu,
@@ -171,13 +253,14 @@ fn store(
     {
         return;
     }
-    update(distributor, cpu, register.id, effects, |irq, effects| {
-        let before = irq.status();
-        let deactivated = irq.store(register);
-        if !deactivated {
-            irq.report(before, effects);
+    match register.id {
+        IntId::Spi(spi) => {
+            distributor.update(spi, effects, |irq, effects| {
+                irq.take_back(register, effects)
+            });
         }
-    });
+        _ => cpu.store(register, effects),
+    }
 }
 
 /// Ends the most urgent interrupt that is active without a list register.

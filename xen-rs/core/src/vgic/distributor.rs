@@ -6,6 +6,7 @@ use xen_types::{Affinity, Spi, Trigger};
 
 use super::effects::{CpuId, Effects};
 use super::irq::{Irq, Status};
+use super::marks::Marks;
 use super::ready::Ready;
 use super::{CreateError, Version, cpu_with};
 
@@ -33,6 +34,8 @@ pub struct Distributor {
     /// `GICD_CTLR`: bit 0 enables group 0, bit 1 group 1.
     groups: u8,
     shared: Vec<Shared>,
+    /// For each 32 of them.
+    marks: Vec<Marks>,
     /// For each CPU the interrupts that it must take and that are in no list register.
     ready: Vec<Ready>,
 }
@@ -44,8 +47,9 @@ impl Distributor {
             Version::V2 => Route::Targets(1),
             Version::V3 => Route::Affinity(Affinity::default()),
         };
+        let group1 = version == Version::V3;
         let one = Shared {
-            irq: Irq::new(Trigger::Level, version == Version::V3),
+            irq: Irq::new(Trigger::Level, group1),
             route,
             owner: None,
         };
@@ -53,6 +57,7 @@ impl Distributor {
             cpus,
             groups: 0,
             shared: filled(one, spis)?,
+            marks: filled(Marks::new(group1), spis.div_ceil(32))?,
             ready: filled(Ready::default(), cpus)?,
         })
     }
@@ -81,6 +86,11 @@ impl Distributor {
 
     pub(super) fn route(&self, spi: Spi) -> Option<Route> {
         Some(self.shared.get(usize::from(spi.number()))?.route)
+    }
+
+    /// What the registers with a bit each read of interrupts `32 * word` and on.
+    pub(super) fn marks(&self, word: usize) -> Marks {
+        self.marks.get(word).copied().unwrap_or_default()
     }
 
     /// Changes an interrupt by software, and carries out what follows.
@@ -136,7 +146,13 @@ impl Distributor {
             return;
         };
         let (irq, old, route) = (&shared.irq, shared.owner, shared.route);
-        let changed = irq.status() != before;
+        let after = irq.status();
+        if after.differs_in_marks(before)
+            && let Some(marks) = self.marks.get_mut(usize::from(number / 32))
+        {
+            marks.note(number.into(), irq);
+        }
+        let changed = after != before;
         let held = irq.is_held();
         let new = if held {
             old
@@ -165,6 +181,11 @@ impl Distributor {
         {
             effects.kick(cpu);
         }
+    }
+
+    /// How many interrupts are in the queue of a CPU.
+    pub(super) fn waiting(&self, cpu: CpuId) -> usize {
+        self.ready.get(cpu.get()).map_or(0, Ready::len)
     }
 
     /// The interrupts in the queue of a CPU.

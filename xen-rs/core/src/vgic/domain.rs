@@ -1,6 +1,6 @@
 //! The interrupt controller of a domain as a whole.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use super::alloc::vec::Vec;
 
@@ -12,7 +12,7 @@ use super::distributor::Distributor;
 use super::effects::{CpuId, CpuSet, Effects};
 use super::irq::Irq;
 use super::lr::{Format, ListRegisters};
-use super::mmio::{Access, Direction, redistributor, v2, v3};
+use super::mmio::{Access, Direction, bank, redistributor, v2, v3};
 use super::sgi::{Request, SgiRegister};
 use super::{CreateError, Version};
 
@@ -50,11 +50,16 @@ pub enum LinkError {
     Busy(IntId),
 }
 
+/// What changed: private interrupts only.
+const PRIVATE_NEWS: u8 = 1;
+/// What changed: anything.
+const ANY_NEWS: u8 = 0b11;
+
 /// A CPU's part.
 struct Private<L: Locking> {
     cpu: L::Lock<Cpu>,
-    /// Something changed since the list registers were last filled.
-    news: AtomicBool,
+    /// What changed since the list registers were last filled.
+    news: AtomicU8,
 }
 
 /// The interrupt controller of a domain.
@@ -62,6 +67,10 @@ pub struct Vgic<L: Locking> {
     version: Version,
     spis: usize,
     distributor: L::Lock<Distributor>,
+    /// The groups that the distributor forwards, changed with its lock held.
+    groups: AtomicU8,
+    /// All of `cpus`.
+    all: CpuSet,
     cpus: Vec<Private<L>>,
 }
 
@@ -87,12 +96,14 @@ impl<L: Locking> Vgic<L> {
             .map_err(|_| CreateError::OutOfMemory)?;
         private.extend((0..cpus).filter_map(CpuId::new).map(|id| Private {
             cpu: L::Lock::new(Cpu::new(id, version)),
-            news: AtomicBool::new(false),
+            news: AtomicU8::new(0),
         }));
         Ok(Self {
             version,
             spis,
             distributor: L::Lock::new(Distributor::new(version, cpus, spis)?),
+            groups: AtomicU8::new(0),
+            all: CpuSet::first(cpus),
             cpus: private,
         })
     }
@@ -112,38 +123,58 @@ impl<L: Locking> Vgic<L> {
         self.spis
     }
 
-    /// A load or store by `cpu`. Its list registers must have been synced before. Returns what a
-    /// load reads, zero for a store; what does not exist reads zero and ignores writes.
+    /// Whether a load or store of the register at an offset is about what list registers know better:
+    /// the pending and active states.
+    #[inline]
+    pub const fn is_about_state(&self, region: Region, offset: u32) -> bool {
+        match (self.version, region) {
+            (Version::V2, Region::Distributor) => v2::is_about_state(offset),
+            (Version::V3, Region::Distributor) => bank::is_about_state(offset),
+            (_, Region::Redistributors) => redistributor::is_about_state(offset),
+        }
+    }
+
+    /// A load or store by `cpu`, whose list registers must have been synced before if it
+    /// [is about states][Vgic::is_about_state]. Returns what a load reads, zero for a store; what does not exist reads zero and ignores writes.
     pub fn access(&self, cpu: CpuId, region: Region, access: Access, effects: &mut Effects) -> u64 {
+        if let (Version::V2, Region::Distributor) = (self.version, region)
+            && let Some(value) = v2::sent_sgi(access)
+        {
+            if let Some(request) = v2::sgir(cpu, self.all, value) {
+                self.deliver_sgi(request, effects);
+            }
+            return 0;
+        }
         let value = match (self.version, region) {
             (Version::V2, Region::Distributor) => self.access_v2(cpu, access, effects),
-            (Version::V3, Region::Distributor) => {
-                let (value, groups_changed) = self
-                    .distributor
-                    .with(|distributor| v3::access(distributor, access, effects));
-                self.note_groups(groups_changed, effects);
+            (Version::V3, Region::Distributor) => self.distributor.with(|distributor| {
+                let (value, groups_changed) = v3::access(distributor, access, effects);
+                if groups_changed {
+                    self.forward(distributor.groups(), effects);
+                }
                 value
-            }
+            }),
             (Version::V3, Region::Redistributors) => self.access_redistributor(access, effects),
             (Version::V2, Region::Redistributors) => 0,
         };
-        self.note(effects);
         match access.direction {
             Direction::Read => value,
-            Direction::Write(_) => 0,
+            Direction::Write(_) => {
+                self.note(effects);
+                0
+            }
         }
     }
 
     fn access_v2(&self, cpu: CpuId, access: Access, effects: &mut Effects) -> u64 {
-        let outcome = self.with_cpu(cpu, |distributor, cpu| {
-            v2::access(distributor, cpu, access, effects)
-        });
-        let outcome = outcome.unwrap_or_default();
-        self.note_groups(outcome.groups_changed, effects);
-        if let Some(request) = outcome.sgi {
-            self.deliver_sgi(request, effects);
-        }
-        outcome.value
+        self.with_cpu(cpu, |distributor, cpu| {
+            let (value, groups_changed) = v2::access(distributor, cpu, access, effects);
+            if groups_changed {
+                self.forward(distributor.groups(), effects);
+            }
+            value
+        })
+        .unwrap_or(0)
     }
 
     fn access_redistributor(&self, access: Access, effects: &mut Effects) -> u64 {
@@ -159,19 +190,30 @@ impl<L: Locking> Vgic<L> {
     /// A write to one of the registers by which a GICv3 guest sends SGIs. With GICv2 there is none.
     pub fn send_sgi(&self, from: CpuId, register: SgiRegister, value: u64, effects: &mut Effects) {
         if self.version == Version::V3
-            && let Some(request) =
-                Request::of_system_register(register, value, from, self.cpus.len())
+            && let Some(request) = Request::of_system_register(register, value, from, self.all)
         {
             self.deliver_sgi(request, effects);
-            self.note(effects);
         }
     }
 
     fn deliver_sgi(&self, request: Request, effects: &mut Effects) {
         for target in request.targets {
-            if let Some(private) = self.cpus.get(target.get()) {
-                private.cpu.with(|cpu| request.arrive(cpu, effects));
-            }
+            self.with_private(target, effects, |cpu, effects| request.arrive(cpu, effects));
+        }
+    }
+
+    /// Changes private interrupts of a CPU.
+    #[inline]
+    fn with_private(
+        &self,
+        cpu: CpuId,
+        effects: &mut Effects,
+        change: impl FnOnce(&mut Cpu, &mut Effects) -> bool,
+    ) {
+        if let Some(private) = self.cpus.get(cpu.get())
+            && private.cpu.with(|cpu| change(cpu, effects))
+        {
+            private.news.fetch_or(PRIVATE_NEWS, Ordering::Release);
         }
     }
 
@@ -183,7 +225,9 @@ impl<L: Locking> Vgic<L> {
     /// A private peripheral interrupt becomes pending, once: an event, or the arrival of the
     /// physical interrupt that it is linked to.
     pub fn inject_private(&self, cpu: CpuId, ppi: Ppi, effects: &mut Effects) {
-        self.change_private(cpu, ppi, effects, Irq::set_pending);
+        self.with_private(cpu, effects, |cpu, effects| {
+            cpu.pend(ppi.into(), effects, Irq::set_pending)
+        });
     }
 
     /// The input of a shared interrupt goes up or down.
@@ -194,7 +238,9 @@ impl<L: Locking> Vgic<L> {
     /// A shared interrupt becomes pending, once: an event, or the arrival of the physical interrupt
     /// that it is linked to.
     pub fn inject(&self, spi: Spi, effects: &mut Effects) {
-        self.change_shared(spi, effects, Irq::set_pending);
+        self.change_shared(spi, effects, |irq| {
+            irq.set_pending();
+        });
     }
 
     fn change_private(
@@ -204,12 +250,9 @@ impl<L: Locking> Vgic<L> {
         effects: &mut Effects,
         change: impl FnOnce(&mut Irq),
     ) {
-        if let Some(private) = self.cpus.get(cpu.get()) {
-            private
-                .cpu
-                .with(|cpu| cpu.change(ppi.into(), effects, change));
-            self.note(effects);
-        }
+        self.with_private(cpu, effects, |cpu, effects| {
+            cpu.change(ppi.into(), effects, change)
+        });
     }
 
     fn change_shared(&self, spi: Spi, effects: &mut Effects, change: impl FnOnce(&mut Irq)) {
@@ -274,7 +317,7 @@ impl<L: Locking> Vgic<L> {
     pub fn has_news(&self, cpu: CpuId) -> bool {
         self.cpus
             .get(cpu.get())
-            .is_some_and(|private| private.news.load(Ordering::Acquire))
+            .is_some_and(|private| private.news.load(Ordering::Acquire) != 0)
     }
 
     /// Whether a CPU has an interrupt to take. Its list registers must have been synced before.
@@ -289,11 +332,49 @@ impl<L: Locking> Vgic<L> {
     pub fn flush<F: Format>(&self, cpu: CpuId, registers: &mut ListRegisters<F>) {
         if let Some(private) = self.cpus.get(cpu.get()) {
             // Before the queues are read: what arrives after that is news again.
-            private.news.swap(false, Ordering::AcqRel);
+            private.news.swap(0, Ordering::AcqRel);
         }
         self.with_cpu(cpu, |distributor, cpu| {
             deliver::flush(distributor, cpu, registers);
         });
+    }
+
+    /// [`Vgic::sync`] and [`Vgic::flush`] in one step.
+    #[inline]
+    pub fn refresh<F: Format>(
+        &self,
+        cpu: CpuId,
+        registers: &mut ListRegisters<F>,
+        effects: &mut Effects,
+    ) {
+        if !self.refresh_private(cpu, registers, effects) {
+            self.sync(cpu, registers, effects);
+            self.flush(cpu, registers);
+        }
+    }
+
+    /// Does so without a look at shared interrupts, where they are not concerned: none is in the list
+    /// registers or was left out, and nothing about them is news, so that none is in the CPU's
+    /// queue but those of a group that is not forwarded. Returns whether it did.
+    #[inline]
+    fn refresh_private<F: Format>(
+        &self,
+        cpu: CpuId,
+        registers: &mut ListRegisters<F>,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(private) = self.cpus.get(cpu.get()) else {
+            return false;
+        };
+        // Before the queue is read: what arrives after that is news again.
+        let news = private.news.swap(0, Ordering::AcqRel);
+        if news & !PRIVATE_NEWS != 0 || !registers.are_private() {
+            return false;
+        }
+        let groups = self.groups.load(Ordering::Relaxed);
+        private
+            .cpu
+            .with(|cpu| deliver::refresh_private(cpu, groups, registers, effects))
     }
 
     /// Takes back what the list registers say, and empties them. [`Vgic::flush`] must follow before
@@ -309,7 +390,7 @@ impl<L: Locking> Vgic<L> {
             deliver::sync(distributor, cpu, registers, effects);
         });
         if let Some(private) = self.cpus.get(cpu.get()) {
-            private.news.store(true, Ordering::Release);
+            private.news.store(ANY_NEWS, Ordering::Release);
         }
         // The CPU itself need not be told.
         effects.unkick(cpu);
@@ -343,18 +424,22 @@ impl<L: Locking> Vgic<L> {
     }
 
     /// All CPUs must look again when forwarding goes on or off.
-    fn note_groups(&self, changed: bool, effects: &mut Effects) {
-        if changed {
-            effects.kick_all(CpuSet::first(self.cpus.len()));
-        }
+    fn forward(&self, groups: u8, effects: &mut Effects) {
+        self.groups.store(groups, Ordering::Release);
+        effects.kick_all(self.all);
     }
 
     /// Remembers for each CPU that is kicked that there is news.
+    #[inline]
     fn note(&self, effects: &Effects) {
-        for cpu in effects.kicks() {
-            if let Some(private) = self.cpus.get(cpu.get()) {
-                private.news.store(true, Ordering::Release);
-            }
+        if !effects.kicks().is_empty() {
+            self.note_all(effects.kicks());
+        }
+    }
+
+    fn note_all(&self, kicks: CpuSet) {
+        for private in kicks.filter_map(|cpu| self.cpus.get(cpu.get())) {
+            private.news.store(ANY_NEWS, Ordering::Release);
         }
     }
 }

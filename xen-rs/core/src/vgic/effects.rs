@@ -134,6 +134,12 @@ impl Effects {
         self.kicks.is_empty() && self.physical.is_empty()
     }
 
+    /// Whether physical interrupts must do something.
+    #[inline]
+    pub const fn has_physical(&self) -> bool {
+        !self.physical.is_empty()
+    }
+
     /// The CPUs that must look at their interrupts: one that runs must exit, one that waits for an
     /// interrupt must wake.
     pub fn take_kicks(&mut self) -> CpuSet {
@@ -157,7 +163,9 @@ impl Effects {
         self.kicks.0 |= cpus.0;
     }
 
-    pub(super) const fn unkick(&mut self, cpu: CpuId) {
+    /// A CPU need not be kicked: the caller is it, and looks at its interrupts before it goes on.
+    #[inline]
+    pub const fn unkick(&mut self, cpu: CpuId) {
         self.kicks.remove(cpu);
     }
 

@@ -7,7 +7,9 @@
 //!
 //! A guest takes and ends its interrupts without any exit. Its list registers need to be looked at
 //! only when something changed ([`Vgic::has_news`]), when the hardware says so by a maintenance
-//! interrupt, before the guest reads or writes a register, and when the CPU is switched.
+//! interrupt, before the guest reads or writes pending or active states
+//! ([`Vgic::is_about_state`]), and when the CPU is switched. [`Vgic::refresh`] syncs and flushes at
+//! once, and with no lock but the CPU's own where only its private interrupts are concerned.
 //!
 //! An interrupt is in one place: idle, in the queue of the CPU that must take it, or in one of that
 //! CPU's list registers. Queues are bitmaps, so that an interrupt arrives in constant time, and the
@@ -20,6 +22,7 @@
 //! |---|---|
 //! | `irq` | one interrupt |
 //! | `distributor`, `cpu` | shared and private interrupts, their queues |
+//! | `marks` | what registers with a bit for each interrupt read |
 //! | `deliver` | queues to list registers and back |
 //! | [`lr`] | how list registers are spelled |
 //! | `mmio`, `sgi` | the registers that guests see |
@@ -34,6 +37,7 @@ mod domain;
 mod effects;
 mod irq;
 pub mod lr;
+mod marks;
 mod mmio;
 mod ready;
 mod sgi;

@@ -30,6 +30,13 @@ impl Ready {
         }
     }
 
+    pub(super) fn len(&self) -> usize {
+        Bits(self.summary)
+            .filter_map(|word| self.words.get(usize::from(word)))
+            .map(|bits| bits.count_ones() as usize)
+            .sum()
+    }
+
     /// The members, lowest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = u16> + '_ {
         Bits(self.summary).flat_map(|word| {

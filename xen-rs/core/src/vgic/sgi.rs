@@ -29,32 +29,27 @@ pub struct Request {
 }
 
 impl Request {
-    /// What a write to one of the registers asks for, with `cpus` in the domain: a list of 16 CPUs
+    /// What a write to one of the registers asks for, with `all` in the domain: a list of 16 CPUs
     /// of one cluster, or all but the sender.
+    #[inline]
     pub fn of_system_register(
         register: SgiRegister,
         value: u64,
         from: CpuId,
-        cpus: usize,
+        all: CpuSet,
     ) -> Option<Self> {
         let field = |shift: u32| (value >> shift) as u8;
-        let all = CpuSet::first(cpus);
         let targets = if value >> 40 & 1 != 0 {
             let mut others = all;
             others.remove(from);
             others
         } else {
             let range = field(44) & 0xf;
-            let mut listed = CpuSet::EMPTY;
-            for bit in 0..16 {
-                if value >> bit & 1 != 0
-                    && let Some(cpu) =
-                        cpu_with_levels([range << 4 | bit, field(16), field(32), field(48)])
-                {
-                    listed.insert(cpu);
-                }
-            }
-            listed.intersection(all)
+            let first = cpu_with_levels([range << 4, field(16), field(32), field(48)]);
+            // CPUs of a cluster are numbered in a row: the list is a part of the set.
+            first.map_or(CpuSet::EMPTY, |first| {
+                CpuSet::from_bits(u128::from(value as u16) << first.get()).intersection(all)
+            })
         };
         Some(Self {
             version: Version::V3,
@@ -65,12 +60,12 @@ impl Request {
         })
     }
 
-    /// Arrives at a target.
-    pub fn arrive(&self, cpu: &mut Cpu, effects: &mut Effects) {
-        cpu.change(self.sgi.into(), effects, |irq| match self.version {
+    /// Arrives at a target. Returns whether that is news for it.
+    #[inline]
+    pub fn arrive(&self, cpu: &mut Cpu, effects: &mut Effects) -> bool {
+        cpu.pend(self.sgi.into(), effects, |irq| match self.version {
             Version::V2 => irq.add_sources(1 << (self.from.get() & 7)),
-            Version::V3 if irq.is_group1() && !self.group1_too => {}
-            Version::V3 => irq.set_pending(),
-        });
+            Version::V3 => (self.group1_too || !irq.is_group1()) && irq.set_pending(),
+        })
     }
 }

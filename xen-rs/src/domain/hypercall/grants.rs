@@ -41,9 +41,18 @@ pub fn grant_table_op(running: &Running<'_>, operation: u64, list: u64, count: u
         count,
     };
     match kind {
-        GrantTableOp::MapGrantRef => batch.each(|request| Ok(map(domain, request))),
-        GrantTableOp::UnmapGrantRef => batch.each(|request| Ok(unmap(domain, request))),
-        GrantTableOp::Copy => batch.each(|request| Ok(copy(domain, request))),
+        GrantTableOp::MapGrantRef => batch.each(|request| {
+            map(domain, request);
+            Ok(())
+        }),
+        GrantTableOp::UnmapGrantRef => batch.each(|request| {
+            unmap(domain, request);
+            Ok(())
+        }),
+        GrantTableOp::Copy => batch.each(|request| {
+            copy(domain, request);
+            Ok(())
+        }),
         GrantTableOp::CacheFlush => batch.each(|request| flush(domain, request)),
         GrantTableOp::SetupTable => single(domain, list, count, setup_table),
         GrantTableOp::QuerySize => single(domain, list, count, query_size),

@@ -15,6 +15,7 @@ mod platform;
 mod sched;
 mod vcpu;
 mod version;
+mod vm_assist;
 
 use xen_abi::Errno;
 use xen_abi::hypercall::Hypercall;
@@ -82,6 +83,7 @@ fn dispatch(running: &mut Running<'_>, next: &mut Next) -> Outcome {
         Some(Hypercall::XenVersion) => version::xen_version(running, a, b),
         Some(Hypercall::ConsoleIo) => console::console_io(running, a, b, c),
         Some(Hypercall::GrantTableOp) => grants::grant_table_op(running, a, b, c),
+        Some(Hypercall::VmAssist) => vm_assist::vm_assist(running, a, b),
         Some(Hypercall::VcpuOp) => vcpu::vcpu_op(running, a, b, c),
         Some(Hypercall::SchedOp) => sched::sched_op(running, a, b, next),
         Some(Hypercall::EventChannelOp) => events::event_channel_op(running, a, b),

@@ -12,6 +12,7 @@ use super::Outcome;
 use crate::domain::Domain;
 use crate::domain::memory::read;
 use crate::domain::run::Running;
+use crate::iommu;
 use crate::lock::IrqLock;
 
 /// What the control domain has told.
@@ -83,23 +84,42 @@ pub fn physdev_op(running: &Running<'_>, operation: u64, buffer: u64) -> Outcome
 fn add(domain: &Domain, function: Function, kind: Kind) -> Outcome {
     let found = DEVICES.lock().add(function, kind);
     match found {
-        Ok(Found::New) => domain.report(
-            Level::Info,
-            format_args!("pci: {function} found by the control domain"),
-        ),
-        Ok(Found::Known) => (),
+        Ok(Found::New) => attach(domain, function),
+        Ok(Found::Known) => Ok(0),
         Err(error) => {
             domain.complain(format_args!("pci: {error}"));
-            return Err(error.errno().into());
+            Err(error.errno().into())
         }
     }
-    Ok(0)
+}
+
+/// Lets a function reach the memory of the control domain, which found it.
+fn attach(domain: &Domain, function: Function) -> Outcome {
+    let stage2 = domain.space.lock().stage2().ok_or(Errno::Invalid)?;
+    match iommu::attach_function(function, domain.id, stage2) {
+        Ok(guarded) => {
+            let guarded = if guarded { ", behind an IOMMU" } else { "" };
+            domain.report(
+                Level::Info,
+                format_args!("pci: {function} found by the control domain{guarded}"),
+            );
+            Ok(0)
+        }
+        Err(error) => {
+            DEVICES.lock().remove(function);
+            domain.complain(format_args!("pci: {function}: {error}"));
+            Err(Errno::Io.into())
+        }
+    }
 }
 
 fn remove(domain: &Domain, function: Function) -> Outcome {
     let removed = DEVICES.lock().remove(function);
     if !removed {
         return Err(Errno::NoDevice.into());
+    }
+    if let Err(error) = iommu::detach_function(function) {
+        domain.complain(format_args!("pci: {function}: {error}"));
     }
     domain.report(
         Level::Info,

@@ -86,7 +86,7 @@ fn poll(running: &Running<'_>, operation: u64, buffer: u64) -> Outcome {
             return Ok(0);
         }
     }
-    if request.timeout != 0 && time::nanoseconds() >= request.timeout {
+    if request.timeout != 0 && time::nanoseconds(time::now()) >= request.timeout {
         return Ok(0);
     }
     Err(NoValue::Again([operation, buffer, 0]))

@@ -2,14 +2,13 @@
 
 use xen_abi::Errno;
 use xen_abi::shared_info::VcpuInfo;
-use xen_abi::vcpu::{RegisterRunstateMemoryArea, RegisterVcpuInfo, Runstate, RunstateInfo, VcpuOp};
+use xen_abi::vcpu::{RegisterRunstateMemoryArea, RegisterVcpuInfo, VcpuOp};
 use xen_types::{Gfn, PAGE_SIZE};
-use zerocopy::FromZeros;
 
 use super::Outcome;
-use crate::domain::events;
 use crate::domain::memory::{read, write};
 use crate::domain::run::Running;
+use crate::domain::{events, runstate};
 use crate::memory::frames;
 
 /// `vcpu_op`.
@@ -25,10 +24,10 @@ pub fn vcpu_op(running: &mut Running<'_>, operation: u64, vcpu: u64, buffer: u64
         }
         Some(VcpuOp::RegisterRunstateMemoryArea) => {
             let request: RegisterRunstateMemoryArea = read(running.domain, buffer)?;
-            // A vCPU has a CPU to itself: it has run since it started, and will.
-            let mut info = RunstateInfo::new_zeroed();
-            info.state = Runstate::Running.number();
-            write(running.domain, request.address.get(), &info)?;
+            let vcpu = running.domain.vcpus.get(number).ok_or(Errno::NoEntry)?;
+            let address = request.address.get();
+            write(running.domain, address, &runstate::info_of(vcpu))?;
+            vcpu.runstate_area.set(address);
             Ok(0)
         }
         // As on Arm under Xen: PSCI starts and stops vCPUs, and says which run.

@@ -160,6 +160,30 @@ fn virtual_interrupts_are_bound_once_and_on_the_right_vcpu() {
     assert!(raise(Virq::CONSOLE).is_some(), "the old event is gone");
 }
 
+/// XSA-496: what cannot be bound takes no port.
+#[test]
+fn xsa_496_a_virtual_interrupt_that_cannot_be_bound_leaves_no_port() {
+    let world = World::new(1, 3);
+    let bind = |virq, vcpu| world.table(D0.domain, |table| table.bind_virq(virq, vcpu));
+    assert_eq!(bind(virq::CONSOLE, 0), Ok(port(1)));
+    for (number, vcpu) in [
+        (virq::CONSOLE, 0),
+        (virq::DOM_EXC, 1),
+        (virq::TIMER, u32::MAX),
+        (u32::MAX, 0),
+    ] {
+        for _ in 0..4 {
+            assert!(bind(number, vcpu).is_err());
+        }
+    }
+    assert_eq!(bind(virq::TIMER, 0), Ok(port(2)));
+    assert_eq!(bind(virq::DOM_EXC, 0), Ok(port(3)));
+    // Nor does one without a port bind anything: it can be bound when there is one again.
+    assert_eq!(errno(bind(virq::DEBUG, 0)), Some(Errno::NoSpace));
+    close(&world, D0, 2).unwrap();
+    assert_eq!(bind(virq::DEBUG, 0), Ok(port(2)));
+}
+
 #[test]
 fn a_vcpus_own_virtual_interrupt_reaches_that_vcpu() {
     let world = World::new(1, 100);

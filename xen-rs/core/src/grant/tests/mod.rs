@@ -67,8 +67,9 @@ fn a_grant_is_mapped_and_unmapped_and_all_is_as_before() {
     assert!(table.is_idle());
 }
 
+/// XSA-284 and its kin: no reference is left behind, and none given back twice, by what fails.
 #[test]
-fn a_failed_map_or_unmap_changes_nothing() {
+fn xsa_284_a_failed_map_or_unmap_changes_nothing() {
     let (mut table, guest, mut track) = (table(), Guest::new(), Maptrack::new(MAPPER, 1));
     guest.grant(9, flag::PERMIT_ACCESS, MAPPER, 3);
     for _ in 0..3 {
@@ -88,6 +89,31 @@ fn a_failed_map_or_unmap_changes_nothing() {
     track.cancel_unmap(unmap);
     assert_eq!((table.uses(9), guest.references(3)), ((0, 1), 1));
     assert!(track.begin_unmap(handle, 70 << 12).is_ok());
+}
+
+/// XSA-226: a grant of somebody else's grant is none, for whatever use.
+#[test]
+fn xsa_226_there_are_no_transitive_grants() {
+    let (mut table, guest, mut track) = (table(), Guest::new(), Maptrack::new(MAPPER, 4));
+    for flags in [
+        flag::TRANSITIVE,
+        flag::TRANSITIVE | flag::READ_ONLY,
+        flag::TRANSITIVE | flag::SUB_PAGE,
+        flag::ACCEPT_TRANSFER,
+    ] {
+        guest.grant(9, flags, MAPPER, 3);
+        for writable in [false, true] {
+            let copy = table.acquire(&guest, &guest, 9, MAPPER, writable);
+            assert_eq!(
+                copy.err().map(GrantError::status),
+                Some(GrantStatus::GeneralError)
+            );
+            let map = track.begin_map(&mut table, &guest, &guest, request(9, 70, writable));
+            assert_eq!(status(map), Some(GrantStatus::GeneralError));
+        }
+        assert_eq!((guest.flags(9), guest.references(3)), (flags, 0));
+    }
+    assert!(table.is_idle());
 }
 
 #[test]

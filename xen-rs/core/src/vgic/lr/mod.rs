@@ -74,6 +74,10 @@ pub struct ListRegisters<F: Format> {
     unlisted_ends: u32,
     /// One of them asks for a maintenance interrupt of its own.
     notifies: bool,
+    /// One of them holds a shared interrupt.
+    shared: bool,
+    /// There were more interrupts than they can hold.
+    left_out: bool,
 }
 
 impl<F: Format> ListRegisters<F> {
@@ -87,34 +91,51 @@ impl<F: Format> ListRegisters<F> {
             maintenance: 0,
             unlisted_ends: 0,
             notifies: false,
+            shared: false,
+            left_out: false,
         }
     }
 
     /// The registers that hold an interrupt; the hardware's others must be zero.
+    #[inline]
     pub fn used(&self) -> &[F::Register] {
         self.registers.get(..self.used).unwrap_or(&[])
     }
 
     /// Where to put what the hardware's registers say after the guest ran.
+    #[inline]
     pub fn used_mut(&mut self) -> &mut [F::Register] {
         self.registers.get_mut(..self.used).unwrap_or(&mut [])
     }
 
     /// The maintenance interrupts that are needed: bits of GICH_HCR or ICH_HCR_EL2, to which the
     /// caller adds En (bit 0) and traps. EOICount is zero.
+    #[inline]
     pub const fn hcr(&self) -> u32 {
         self.maintenance
     }
 
     /// Takes note of GICH_HCR or ICH_HCR_EL2 after the guest ran.
+    #[inline]
     pub const fn set_hcr(&mut self, hcr: u32) {
         self.unlisted_ends = hcr >> HCR_EOI_COUNT_SHIFT;
     }
 
     /// Whether the guest's ends may cause a maintenance interrupt: the caller must then look whether
     /// one is asserted, and sync if so, before the guest runs on.
+    #[inline]
     pub const fn are_watched(&self) -> bool {
         self.maintenance != 0 || self.notifies
+    }
+
+    /// Whether they hold private interrupts only, and all that the CPU had when they were filled.
+    pub(super) const fn are_private(&self) -> bool {
+        !self.left_out && !self.shared
+    }
+
+    /// Whether none is free.
+    pub(super) const fn are_full(&self) -> bool {
+        self.used >= self.implemented
     }
 
     pub(super) const fn implemented(&self) -> usize {
@@ -127,6 +148,7 @@ impl<F: Format> ListRegisters<F> {
     }
 
     /// Takes the last one out.
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<ListRegister> {
         while let Some(used) = self.used.checked_sub(1) {
             self.used = used;
@@ -136,14 +158,17 @@ impl<F: Format> ListRegisters<F> {
             }
         }
         self.notifies = false;
+        self.shared = false;
         None
     }
 
     /// Fills the next one.
+    #[inline]
     pub(super) fn push(&mut self, register: &ListRegister) {
         if let Some(slot) = self.registers.get_mut(self.used) {
             *slot = F::encode(register);
             self.used += 1;
+            self.shared |= matches!(register.id, IntId::Spi(_));
             self.notifies |= matches!(
                 register.backing,
                 Backing::Software {
@@ -156,7 +181,9 @@ impl<F: Format> ListRegisters<F> {
 
     /// Asks for a maintenance interrupt when they run out (`refill`), and when an interrupt is
     /// ended that is active without a list register (`unlisted_active`).
+    #[inline]
     pub(super) const fn set_maintenance(&mut self, refill: bool, unlisted_active: bool) {
+        self.left_out = refill;
         // A single list register is never above the threshold of the underflow interrupt.
         let underflow = refill && self.implemented > 1;
         self.maintenance =

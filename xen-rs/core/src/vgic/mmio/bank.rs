@@ -7,6 +7,7 @@ use super::super::cpu::Cpu;
 use super::super::distributor::Distributor;
 use super::super::effects::Effects;
 use super::super::irq::Irq;
+use super::super::marks::Marks;
 use super::super::ready::Bits;
 use super::{Access, Direction, Width};
 
@@ -40,11 +41,8 @@ pub enum Register {
     Config(u32),
 }
 
-/// Which register an access means, if it is one of these.
+/// Which register an aligned access means, if it is one of these.
 pub fn decode(access: Access) -> Option<Register> {
-    if !access.is_aligned() {
-        return None;
-    }
     let offset = access.offset;
     match (offset, access.width) {
         (0x080..0x400, Width::Word) => {
@@ -65,10 +63,17 @@ pub fn decode(access: Access) -> Option<Register> {
     }
 }
 
+/// Whether it is one of `ISPENDR`, `ICPENDR`, `ISACTIVER` and `ICACTIVER`.
+pub const fn is_about_state(offset: u32) -> bool {
+    matches!(offset, 0x200..0x400)
+}
+
 /// Interrupts that have such registers.
 pub trait Bank {
     /// The interrupt, if it is one of this bank.
     fn irq(&self, id: IntId) -> Option<&Irq>;
+    /// What registers with a bit each read of 32 interrupts; `first` is the INTID of their first.
+    fn marks(&self, first: u32) -> Marks;
     /// Changes it by software.
     fn change(&mut self, id: IntId, effects: &mut Effects, change: impl FnOnce(&mut Irq));
 }
@@ -76,6 +81,14 @@ pub trait Bank {
 impl Bank for Cpu {
     fn irq(&self, id: IntId) -> Option<&Irq> {
         Cpu::irq(self, id)
+    }
+
+    fn marks(&self, first: u32) -> Marks {
+        if first == 0 {
+            Cpu::marks(self)
+        } else {
+            Marks::default()
+        }
     }
 
     fn change(&mut self, id: IntId, effects: &mut Effects, change: impl FnOnce(&mut Irq)) {
@@ -88,6 +101,13 @@ impl Bank for Distributor {
         match id {
             IntId::Spi(spi) => Distributor::irq(self, spi),
             _ => None,
+        }
+    }
+
+    fn marks(&self, first: u32) -> Marks {
+        match (first / 32).checked_sub(1) {
+            Some(word) => Distributor::marks(self, word as usize),
+            None => Marks::default(),
         }
     }
 
@@ -116,6 +136,8 @@ pub fn access(
 
 fn read(bank: &impl Bank, register: Register, width: Width) -> u32 {
     match register {
+        Register::Bits(Field::Group, first) => bank.marks(first).group1,
+        Register::Bits(Field::SetEnable | Field::ClearEnable, first) => bank.marks(first).enabled,
         Register::Bits(field, first) => gather(bank, first, 32, |irq| field.of(irq).into()),
         Register::Priority(first) => {
             gather(bank, first, width.bytes(), |irq| irq.priority().into())
@@ -206,7 +228,9 @@ impl Field {
             Self::Group => irq.set_group1(true),
             Self::SetEnable => irq.set_enabled(true),
             Self::ClearEnable => irq.set_enabled(false),
-            Self::SetPending => irq.set_pending(),
+            Self::SetPending => {
+                irq.set_pending();
+            }
             Self::ClearPending => irq.clear_pending(),
             Self::SetActive => irq.set_active(true),
             Self::ClearActive => irq.set_active(false),

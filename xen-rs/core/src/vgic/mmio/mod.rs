@@ -3,7 +3,7 @@
 //! An access of a width or at an offset that the architecture does not define reads zero, and
 //! writes nothing.
 
-mod bank;
+pub(super) mod bank;
 pub(super) mod redistributor;
 pub(super) mod v2;
 pub(super) mod v3;

@@ -26,6 +26,12 @@ const TYPER_AFFINITY_SHIFT: u32 = 32;
 const WAKER_PROCESSOR_SLEEP: u32 = 1 << 1;
 const WAKER_CHILDREN_ASLEEP: u32 = 1 << 2;
 
+/// Whether a register is about pending or active states.
+pub const fn is_about_state(offset: u32) -> bool {
+    let offset = offset & ((1 << SIZE_SHIFT) - 1);
+    offset >= SGI_BASE && bank::is_about_state(offset - SGI_BASE)
+}
+
 /// An access to the frames of `cpu`, which are the region's last if `last`.
 pub fn access(cpu: &mut Cpu, last: bool, access: Access, effects: &mut Effects) -> u64 {
     if !access.is_aligned() {

@@ -10,6 +10,7 @@ use super::super::cpu::Cpu;
 use super::super::distributor::{Distributor, Route};
 use super::super::effects::{CpuId, CpuSet, Effects};
 use super::super::irq::Irq;
+use super::super::marks::Marks;
 use super::super::sgi::Request;
 use super::bank::{self, Bank, Field, Register};
 use super::{Access, Direction, IIDR, Width};
@@ -21,24 +22,9 @@ const SGIR: u32 = 0xf00;
 /// Architecture version 2, as GIC-400 reads.
 const ICPIDR2: u32 = 0xfe8;
 
-/// What an access did.
-#[derive(Clone, Copy, Default)]
-pub struct Outcome {
-    /// What a read reads.
-    pub value: u64,
-    /// An SGI was sent.
-    pub sgi: Option<Request>,
-    /// All CPUs must look again: forwarding went on or off.
-    pub groups_changed: bool,
-}
-
-impl From<u32> for Outcome {
-    fn from(value: u32) -> Self {
-        Self {
-            value: value.into(),
-            ..Self::default()
-        }
-    }
+/// Whether a register is about pending or active states.
+pub const fn is_about_state(offset: u32) -> bool {
+    bank::is_about_state(offset) || matches!(offset, 0xf10..0xf30)
 }
 
 /// The distributor as one CPU sees it.
@@ -55,57 +41,70 @@ impl Bank for View<'_> {
         }
     }
 
+    fn marks(&self, first: u32) -> Marks {
+        if first == 0 {
+            self.cpu.marks()
+        } else {
+            Bank::marks(self.distributor, first)
+        }
+    }
+
     fn change(&mut self, id: IntId, effects: &mut Effects, change: impl FnOnce(&mut Irq)) {
         match id {
             IntId::Spi(spi) => self.distributor.change(spi, effects, change),
-            _ => self.cpu.change(id, effects, change),
+            _ => {
+                self.cpu.change(id, effects, change);
+            }
         }
     }
 }
 
-/// An access to the distributor.
+/// What a guest writes to `GICD_SGIR`, if this is what the access does. It concerns nothing but the
+/// private interrupts of the targets.
+#[inline]
+pub const fn sent_sgi(access: Access) -> Option<u32> {
+    match (access.offset, access.width, access.direction) {
+        (SGIR, Width::Word, Direction::Write(value)) => Some(value as u32),
+        _ => None,
+    }
+}
+
+/// An access to the distributor, but for [`sent_sgi`]: what it reads, and whether `GICD_CTLR`
+/// changed what is forwarded.
 pub fn access(
     distributor: &mut Distributor,
     cpu: &mut Cpu,
     access: Access,
     effects: &mut Effects,
-) -> Outcome {
+) -> (u64, bool) {
     if !access.is_aligned() {
-        return Outcome::default();
+        return (0, false);
     }
-    match (access.offset, access.width) {
-        (CTLR, Width::Word) => control(distributor, access.direction),
+    let value = match (access.offset, access.width) {
+        (0x080..0x800, _) => banked(distributor, cpu, access, effects),
+        (CTLR, Width::Word) => return control(distributor, access.direction),
         (TYPER, Width::Word) => {
             let lines = (distributor.spis().div_ceil(32) & 0x1f) as u32;
             let cpus = (distributor.cpus().saturating_sub(1) & 0x7) as u32;
-            Outcome::from(lines | cpus << 5)
+            (lines | cpus << 5).into()
         }
         (GICD_IIDR, Width::Word) => IIDR.into(),
         (0x800..0xbfc, Width::Byte | Width::Word) => targets(distributor, cpu, access, effects),
-        (SGIR, Width::Word) => match access.direction {
-            Direction::Read => Outcome::default(),
-            Direction::Write(value) => Outcome {
-                sgi: sgir(cpu.id(), distributor.cpus(), value as u32),
-                ..Outcome::default()
-            },
-        },
         (0xf10..0xf30, Width::Byte | Width::Word) => sgi_pending(cpu, access, effects),
-        (ICPIDR2, Width::Word) => 0x2b.into(),
+        (ICPIDR2, Width::Word) => 0x2b,
         _ => banked(distributor, cpu, access, effects),
-    }
+    };
+    (value, false)
 }
 
-fn control(distributor: &mut Distributor, direction: Direction) -> Outcome {
+fn control(distributor: &mut Distributor, direction: Direction) -> (u64, bool) {
     match direction {
-        Direction::Read => Outcome::from(u32::from(distributor.groups())),
+        Direction::Read => (distributor.groups().into(), false),
         Direction::Write(value) => {
             let groups = value as u8 & 1;
-            let groups_changed = groups != distributor.groups();
+            let changed = groups != distributor.groups();
             distributor.set_groups(groups);
-            Outcome {
-                groups_changed,
-                ..Outcome::default()
-            }
+            (0, changed)
         }
     }
 }
@@ -115,8 +114,8 @@ fn banked(
     cpu: &mut Cpu,
     mut access: Access,
     effects: &mut Effects,
-) -> Outcome {
-    let value = match bank::decode(access) {
+) -> u64 {
+    match bank::decode(access) {
         None | Some(Register::Bits(Field::Group, _)) => 0,
         Some(register) => {
             // The pending state of SGIs is written through registers that name the source.
@@ -128,20 +127,11 @@ fn banked(
             }
             bank::access(&mut View { distributor, cpu }, register, access, effects)
         }
-    };
-    Outcome {
-        value,
-        ..Outcome::default()
     }
 }
 
 /// `GICD_ITARGETSR`. Those of private interrupts read the CPU itself.
-fn targets(
-    distributor: &mut Distributor,
-    cpu: &Cpu,
-    access: Access,
-    effects: &mut Effects,
-) -> Outcome {
+fn targets(distributor: &mut Distributor, cpu: &Cpu, access: Access, effects: &mut Effects) -> u64 {
     let existing = (1_u32 << distributor.cpus().min(8)) - 1;
     let mut read = 0;
     for byte in 0..access.width.bytes() {
@@ -158,7 +148,7 @@ fn targets(
             _ => {}
         }
     }
-    read.into()
+    u64::from(read)
 }
 
 fn target_mask(distributor: &Distributor, spi: Spi) -> u32 {
@@ -169,7 +159,7 @@ fn target_mask(distributor: &Distributor, spi: Spi) -> u32 {
 }
 
 /// `GICD_CPENDSGIR` and `GICD_SPENDSGIR`: a byte of source CPUs for each SGI.
-fn sgi_pending(cpu: &mut Cpu, access: Access, effects: &mut Effects) -> Outcome {
+fn sgi_pending(cpu: &mut Cpu, access: Access, effects: &mut Effects) -> u64 {
     let set = access.offset & 0x20 != 0;
     let mut read = 0;
     for byte in 0..access.width.bytes() {
@@ -193,12 +183,11 @@ fn sgi_pending(cpu: &mut Cpu, access: Access, effects: &mut Effects) -> Outcome 
             }
         }
     }
-    read.into()
+    u64::from(read)
 }
 
 /// `GICD_SGIR` (IHI 0048, 4.3.15). The reserved filter sends nothing.
-fn sgir(from: CpuId, cpus: usize, value: u32) -> Option<Request> {
-    let all = CpuSet::first(cpus);
+pub fn sgir(from: CpuId, all: CpuSet, value: u32) -> Option<Request> {
     let targets = match value >> 24 & 0b11 {
         0 => CpuSet::from_bits(u128::from(value >> 16 & 0xff)).intersection(all),
         1 => {

@@ -33,6 +33,7 @@ pub fn access(distributor: &mut Distributor, access: Access, effects: &mut Effec
         return (0, false);
     }
     let value = match (access.offset, access.width) {
+        (0x0080..0x0800, _) => banked(distributor, access, effects),
         (CTLR, Width::Word) => return control(distributor, access.direction),
         (TYPER, Width::Word) => {
             let lines = (distributor.spis().div_ceil(32) & 0x1f) as u32;
@@ -41,12 +42,16 @@ pub fn access(distributor: &mut Distributor, access: Access, effects: &mut Effec
         (GICD_IIDR, Width::Word) => IIDR.into(),
         (0x6100..0x7fe0, Width::Word | Width::Double) => route(distributor, access, effects),
         (PIDR2, Width::Word) => PIDR2_VALUE.into(),
-        _ => match bank::decode(access) {
-            Some(register) => bank::access(distributor, register, access, effects),
-            None => 0,
-        },
+        _ => banked(distributor, access, effects),
     };
     (value, false)
+}
+
+fn banked(distributor: &mut Distributor, access: Access, effects: &mut Effects) -> u64 {
+    match bank::decode(access) {
+        Some(register) => bank::access(distributor, register, access, effects),
+        None => 0,
+    }
 }
 
 /// `GICD_CTLR`: writes take effect at once, so that RWP is never seen.

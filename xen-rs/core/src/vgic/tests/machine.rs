@@ -28,6 +28,8 @@ pub struct Machine<F: Format> {
     /// Private physical interrupts are those of the vCPU's own physical CPU.
     pub physical: BTreeMap<(usize, IntId), Line>,
     pub exits: usize,
+    /// List registers are synced and then flushed, rather than refreshed in one step.
+    pub two_steps: bool,
 }
 
 pub fn cpu_id(cpu: usize) -> CpuId {
@@ -44,6 +46,7 @@ impl<F: Format> Machine<F> {
             unlisted_ends: std::vec![0; cpus],
             physical: BTreeMap::new(),
             exits: 0,
+            two_steps: false,
         }
     }
 
@@ -71,7 +74,7 @@ impl<F: Format> Machine<F> {
         }
     }
 
-    fn decoded(&self, cpu: usize) -> Vec<ListRegister> {
+    pub fn decoded(&self, cpu: usize) -> Vec<ListRegister> {
         let used = self.registers[cpu].used().iter();
         used.map(|value| F::decode(*value).unwrap()).collect()
     }
@@ -100,9 +103,14 @@ impl<F: Format> Machine<F> {
         ended || hcr & 1 << 1 != 0 && valid <= 1 || hcr & 1 << 2 != 0 && self.unlisted_ends[cpu] > 0
     }
 
-    pub fn sync(&mut self, cpu: usize) {
+    /// What the hardware has counted.
+    fn read_back(&mut self, cpu: usize) {
         let ends = core::mem::take(&mut self.unlisted_ends[cpu]);
         self.registers[cpu].set_hcr(ends << 27);
+    }
+
+    pub fn sync(&mut self, cpu: usize) {
+        self.read_back(cpu);
         let mut effects = Effects::new();
         self.vgic
             .sync(cpu_id(cpu), &mut self.registers[cpu], &mut effects);
@@ -115,8 +123,16 @@ impl<F: Format> Machine<F> {
         if !self.vgic.has_news(cpu_id(cpu)) && !self.needs_maintenance(cpu) {
             return;
         }
-        self.sync(cpu);
-        self.vgic.flush(cpu_id(cpu), &mut self.registers[cpu]);
+        self.read_back(cpu);
+        let mut effects = Effects::new();
+        let (id, registers) = (cpu_id(cpu), &mut self.registers[cpu]);
+        if self.two_steps {
+            self.vgic.sync(id, registers, &mut effects);
+            self.vgic.flush(id, registers);
+        } else {
+            self.vgic.refresh(id, registers, &mut effects);
+        }
+        self.carry_out(cpu, effects);
         self.exits += 1;
         assert!(!self.vgic.has_news(cpu_id(cpu)));
         assert!(
@@ -193,7 +209,9 @@ impl<F: Format> Machine<F> {
 
     /// A load or store of the guest.
     pub fn access(&mut self, cpu: usize, region: Region, access: Access) -> u64 {
-        self.sync(cpu);
+        if self.vgic.is_about_state(region, access.offset) {
+            self.sync(cpu);
+        }
         let mut effects = Effects::new();
         let value = self.vgic.access(cpu_id(cpu), region, access, &mut effects);
         self.carry_out(cpu, effects);

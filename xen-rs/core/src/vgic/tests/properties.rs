@@ -310,6 +310,34 @@ fn run<F: Format>(version: Version, cpus: usize, list_registers: usize, steps: &
     pair.compare();
 }
 
+/// The same steps with list registers that are refreshed in one step and in two: they hold the same
+/// interrupts at any time, in whatever order, and ask for the same maintenance.
+fn refresh<F: Format>(
+    version: Version,
+    cpus: usize,
+    list_registers: usize,
+    steps: &[(usize, Step)],
+) {
+    let mut pairs = [false, true].map(|two_steps| {
+        let mut pair = Pair::<F>::new(version, cpus, list_registers);
+        pair.machine.two_steps = two_steps;
+        pair
+    });
+    for (cpu, step) in steps {
+        for pair in &mut pairs {
+            pair.step(cpu % cpus, step);
+        }
+        for cpu in 0..cpus {
+            let [one, two] = pairs.each_ref().map(|pair| {
+                let mut held = pair.machine.decoded(cpu);
+                held.sort_by_key(|register| register.id);
+                (held, pair.machine.registers[cpu].hcr())
+            });
+            assert_eq!(one, two, "vCPU {cpu} after {step:?}");
+        }
+    }
+}
+
 fn steps() -> impl Strategy<Value = Vec<(usize, Step)>> {
     prop::collection::vec((0..12_usize, step()), 1..150)
 }
@@ -325,5 +353,23 @@ proptest! {
     #[test]
     fn gicv3_delivers_as_the_model(cpus in 1..5_usize, lrs in prop::sample::select(&[1_usize, 2, 4, 16]), steps in steps()) {
         run::<GicV3>(Version::V3, cpus, lrs, &steps);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn one_step_does_what_two_steps_do(
+        v3 in any::<bool>(),
+        cpus in 1..4_usize,
+        lrs in prop::sample::select(&[1_usize, 2, 4, 16]),
+        steps in steps(),
+    ) {
+        if v3 {
+            refresh::<GicV3>(Version::V3, cpus, lrs, &steps);
+        } else {
+            refresh::<GicV2>(Version::V2, cpus, lrs, &steps);
+        }
     }
 }
