@@ -14,7 +14,7 @@ use pci_host::{Access, ConfigOffset, HostSbdf, RequesterId, Sbdf};
 use vpci::GuestSbdf;
 use vpci::access::GuestAccess;
 use vpci::bus::GuestPci;
-use vpci::guest::{GuestFunction, GuestWindows};
+use vpci::guest::{GuestFunction, GuestWindows, Interrupts};
 
 const ROUNDS: u32 = 4_000_000;
 
@@ -42,10 +42,10 @@ fn main() {
     let start = Instant::now();
     let views = 10_000;
     for _ in 0..views {
-        black_box(GuestFunction::new(&Nothing, device, place));
+        black_box(GuestFunction::new(&Nothing, device, Interrupts::ALL, place));
     }
     println!("{:8.1} ns: a view is made", nanoseconds(start, views));
-    let disk = GuestFunction::new(&bridge, device, place);
+    let disk = GuestFunction::new(&bridge, device, Interrupts::ALL, place);
     for count in [1, 4096] {
         let mut pci = GuestPci::new((0..count / 256 + 1).map(|_| GuestWindows::default()));
         for number in 0..count {

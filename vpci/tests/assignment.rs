@@ -16,7 +16,7 @@ use vpci::GuestSbdf;
 use vpci::access::GuestAccess;
 use vpci::bus::GuestPci;
 use vpci::effect::Effect;
-use vpci::guest::{GuestFunction, GuestWindows};
+use vpci::guest::{GuestFunction, GuestWindows, Interrupts};
 use vpci::hardware::{HardwareFunction, HardwarePci};
 use xen_types::{Gpa, GpaRange, HpaRange};
 
@@ -136,7 +136,7 @@ impl Host {
         let disk = sbdf(DISK);
         self.registry.assign(disk, domain).expect("a clean disk");
         let device = self.registry.get(disk).expect("a disk").device();
-        let view = GuestFunction::new(&self.machine.bridge, device, self.locate());
+        let view = GuestFunction::new(&self.machine.bridge, device, Interrupts::ALL, self.locate());
         self.guest.add(0, view).expect("an empty bus")
     }
 

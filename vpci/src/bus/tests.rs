@@ -9,6 +9,7 @@ use pci_host::simulated::{Fabric, Slot, samples};
 use pci_host::{ConfigOffset, Device};
 
 use super::*;
+use crate::guest::Interrupts;
 
 struct Host {
     machine: Machine,
@@ -37,7 +38,7 @@ fn function(host: &Host, device: &Device) -> GuestFunction {
         let description = host.machine.bridge.description();
         description.to_host(!bar.kind.is_memory(), bar.address?, bar.size)
     };
-    GuestFunction::new(&host.machine.bridge, device, place)
+    GuestFunction::new(&host.machine.bridge, device, Interrupts::ALL, place)
 }
 
 fn pci() -> GuestPci {

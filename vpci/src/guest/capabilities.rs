@@ -43,15 +43,18 @@ pub(super) fn install<C: ConfigAccess + ?Sized>(
     handlers: &mut Handlers,
     function: Function<'_, C>,
     device: &Device,
+    messages: bool,
 ) -> Made {
     let mut made = Made {
         msi: None,
-        msi_x: None,
+        // Its table is trapped even where the guest does not find it.
+        msi_x: device.msi_x.map(|msi_x| GuestMsiX::new(msi_x, 0)),
     };
     let shown: Vec<_> = device
         .capabilities
         .iter()
         .filter(|entry| is_shown(device, entry))
+        .filter(|entry| messages || !matches!(entry.id, Id::MSI | Id::MSI_X))
         .collect();
     let first = shown.first().map_or(0, |entry| entry.offset.get());
     handlers.set(0x34, Handler::Fixed(first.into()));

@@ -43,6 +43,23 @@ const ROM: u8 = 6;
 /// Whether a range of the guest's memory is taken by another function.
 pub type IsFree<'a> = &'a dyn Fn(GpaRange) -> bool;
 
+/// Which interrupts of a function can reach a guest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Interrupts {
+    /// Its pin leads somewhere.
+    pub intx: bool,
+    /// There is a controller for messages: MSI and MSI-X.
+    pub messages: bool,
+}
+
+impl Interrupts {
+    /// All that the function has.
+    pub const ALL: Self = Self {
+        intx: true,
+        messages: true,
+    };
+}
+
 /// A function of the machine in a guest.
 #[derive(Clone, Debug)]
 pub struct GuestFunction {
@@ -65,17 +82,18 @@ pub struct GuestFunction {
 }
 
 impl GuestFunction {
-    /// `device`, reset and quiet, for a guest. `host` says where the processor has a BAR. The guest
-    /// finds it as after power-on, all BARs at 0.
+    /// `device`, reset and quiet, for a guest, who finds those of its interrupts that can reach it.
+    /// `host` says where the processor has a BAR. The guest finds it as after power-on, all BARs at 0.
     pub fn new<C: ConfigAccess + ?Sized>(
         config: &C,
         device: &Device,
+        interrupts: Interrupts,
         host: impl Fn(&Bar) -> Option<HpaRange>,
     ) -> Self {
         let function = Function::new(config, device.sbdf);
         let mut handlers = Handlers::new();
-        let made = capabilities::install(&mut handlers, function, device);
-        install_header(&mut handlers, device);
+        let made = capabilities::install(&mut handlers, function, device, interrupts.messages);
+        install_header(&mut handlers, device, interrupts.intx);
         let mut guest = Self {
             host: device.sbdf,
             handlers,

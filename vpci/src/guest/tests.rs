@@ -45,7 +45,7 @@ fn set_up(function: SimFunction) -> Setup {
     let mut devices = enumerate(&machine.bridge, &machine.fabric).devices;
     assign(&machine.bridge, &mut devices);
     let device = devices.pop().unwrap();
-    let guest = guest_of(&machine, &device);
+    let guest = guest_of(&machine, &device, Interrupts::ALL);
     let window = |start, size| GpaRange::new(Gpa::new(start), size).unwrap();
     let windows = GuestWindows {
         memory: alloc::vec![
@@ -62,12 +62,12 @@ fn set_up(function: SimFunction) -> Setup {
     }
 }
 
-fn guest_of(machine: &Machine, device: &Device) -> GuestFunction {
+fn guest_of(machine: &Machine, device: &Device, interrupts: Interrupts) -> GuestFunction {
     let host = |bar: &Bar| {
         let description = machine.bridge.description();
         description.to_host(!bar.kind.is_memory(), bar.address?, bar.size)
     };
-    GuestFunction::new(&machine.bridge, device, host)
+    GuestFunction::new(&machine.bridge, device, interrupts, host)
 }
 
 impl Setup {
@@ -163,6 +163,31 @@ fn xsa_124_only_known_capabilities_are_seen_and_the_lists_lead_around_others() {
     // What was hidden reads as nothing.
     let hidden = setup.device.find(Id::VENDOR_SPECIFIC).unwrap().get();
     assert_eq!(setup.read(hidden, 4), 0);
+}
+
+#[test]
+fn interrupts_that_cannot_reach_the_guest_are_not_found() {
+    let mut setup = set_up(samples::nvme());
+    let none = Interrupts {
+        intx: false,
+        messages: false,
+    };
+    setup.guest = guest_of(&setup.machine, &setup.device, none);
+    assert_eq!(setup.read(0x3d, 1), 0);
+    let view = View(&setup);
+    let list = capability::capabilities(Function::new(&view, setup.device.sbdf));
+    assert_eq!((list.find(Id::MSI), list.find(Id::MSI_X)), (None, None));
+    let at = setup.capability(Id::MSI_X);
+    setup.write(at + 2, 2, 0x8000);
+    assert_eq!((setup.read(at, 4), setup.effects()), (0, alloc::vec![]));
+    // The table is not the guest's all the same.
+    setup.write(0x10, 4, WINDOW as u32);
+    setup.write(4, 2, 2);
+    setup.effects();
+    assert_eq!(
+        setup.guest.find_trapped(Gpa::new(WINDOW + 0x3000)),
+        Some((0, 0x3000))
+    );
 }
 
 #[test]

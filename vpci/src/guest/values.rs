@@ -9,7 +9,7 @@ use crate::access::Lane;
 use crate::masks::Masks;
 
 /// The header but for its BARs (PCI Express Base 6.0, 7.5.1.1 and 7.5.1.2).
-pub(super) fn install_header(handlers: &mut Handlers, device: &Device) {
+pub(super) fn install_header(handlers: &mut Handlers, device: &Device, intx: bool) {
     let pair = |low: u16, high: u16| u32::from(high) << 16 | u32::from(low);
     handlers.set(0x00, Handler::Fixed(pair(device.vendor, device.device)));
     handlers.set(0x04, Handler::Command);
@@ -19,7 +19,8 @@ pub(super) fn install_header(handlers: &mut Handlers, device: &Device) {
     if let Some((vendor, subsystem)) = device.subsystem {
         handlers.set(0x2c, Handler::Fixed(pair(vendor, subsystem)));
     }
-    let pin = device.pin.map_or(0, |pin| u32::from(pin.number()) << 8);
+    let pin = device.pin.filter(|_| intx);
+    let pin = pin.map_or(0, |pin| u32::from(pin.number()) << 8);
     let interrupt = Masks {
         read_only: 0xff00,
         writable: 0xff,
