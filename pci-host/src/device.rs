@@ -157,13 +157,17 @@ impl Device {
     }
 
     /// Virtual function `index` of `physical`, which is `function` and enabled. Most of its header
-    /// reads as zero: it is as the physical function's, and so are its BARs (9.3.4).
+    /// reads as zero: it is as the physical function's, and so are its BARs (9.3.4). `None` where it
+    /// does not answer.
     pub fn read_virtual<C: ConfigAccess + ?Sized>(
         function: Function<'_, C>,
         physical: &Device,
         index: u16,
     ) -> Option<Self> {
         let sr_iov = physical.sr_iov?;
+        if function.read(header::CLASS_REVISION) == u32::MAX {
+            return None;
+        }
         let mut device = Self::identify(function, physical.parent, Layout::Endpoint);
         device.physical = Some(physical.sbdf);
         device.vendor = physical.vendor;

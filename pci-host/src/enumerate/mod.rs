@@ -14,8 +14,8 @@ use thiserror::Error;
 pub use numbers::BusNumbers;
 
 use crate::bridge::Bridge;
-use crate::capability::Express;
-use crate::config::Function;
+use crate::capability::{Express, Placement};
+use crate::config::{ConfigAccess, Function};
 use crate::{Device, HostSbdf, Time};
 
 /// Bridges behind each other: more than any machine has, few enough for the stack.
@@ -74,6 +74,21 @@ pub fn enumerate(bridge: &Bridge, time: &dyn Time) -> Enumeration {
         depth: 0,
     });
     scan.found
+}
+
+/// The virtual functions of `physical` that are enabled, as `placement` says; those that do not answer
+/// are left out. They need up to a second after they were enabled (PCI Express Base 6.0, 6.6.1).
+pub fn virtual_functions<C: ConfigAccess + ?Sized>(
+    config: &C,
+    physical: &Device,
+    placement: Placement,
+) -> Vec<Device> {
+    let read = |index| {
+        let requester = placement.requester(physical.sbdf.requester(), index)?;
+        let function = Function::new(config, physical.sbdf.neighbour(requester));
+        Device::read_virtual(function, physical, index)
+    };
+    (0..placement.count).filter_map(read).collect()
 }
 
 struct Scan<'a> {

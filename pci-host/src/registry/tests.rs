@@ -6,7 +6,7 @@ use super::*;
 use crate::Time;
 use crate::bar::BarKind;
 use crate::bridge::BusRange;
-use crate::enumerate::enumerate;
+use crate::enumerate::{enumerate, virtual_functions};
 use crate::reset::Progress;
 use crate::resources::assign;
 use crate::simulated::machines::{self, Machine, ecam};
@@ -270,12 +270,7 @@ fn enable(machine: &Machine, physical: &Device, count: u16) -> Vec<Device> {
     write(0x10, count);
     write(0x08, 0b1001);
     let placement = sr_iov.enabled(function).unwrap();
-    let read = |index| {
-        let requester = placement.requester(physical.sbdf.requester(), index)?;
-        let function = Function::new(&machine.bridge, physical.sbdf.neighbour(requester));
-        Device::read_virtual(function, physical, index)
-    };
-    (0..count).filter_map(read).collect()
+    virtual_functions(&machine.bridge, physical, placement)
 }
 
 #[test]
