@@ -1,5 +1,6 @@
 //! Registers by name: where they are, and the type of what they hold.
 
+use core::fmt;
 use core::marker::PhantomData;
 
 use crate::HostSbdf;
@@ -50,6 +51,20 @@ impl<T> Clone for Register<T> {
 }
 
 impl<T> Copy for Register<T> {}
+
+impl<T> PartialEq for Register<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.access == other.access
+    }
+}
+
+impl<T> Eq for Register<T> {}
+
+impl<T> fmt::Debug for Register<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.access, f)
+    }
+}
 
 impl<T: Value> Register<T> {
     /// The register at byte `offset`. For constants: a wrong offset does not compile.

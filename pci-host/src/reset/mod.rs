@@ -6,6 +6,7 @@
 
 mod method;
 mod saved;
+mod slot;
 
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -14,6 +15,7 @@ use thiserror::Error;
 
 pub use self::method::{Method, behind, methods};
 use self::saved::Saved;
+use self::slot::Slot;
 use crate::capability::express::{self, INITIATE_RESET};
 use crate::capability::power::D3_HOT;
 use crate::config::{ConfigAccess, Function, Register};
@@ -72,6 +74,8 @@ pub struct Reset {
     state: State,
     /// Of each function, whether it had something that a reset clears.
     marked: Vec<bool>,
+    /// The port of the bus that is reset, if something can be plugged in behind it.
+    slot: Option<Slot>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -114,6 +118,7 @@ impl Reset {
         let saved: Vec<Saved> = devices.map(|device| Saved::read(config, device)).collect();
         Self {
             method,
+            slot: Slot::find(config, method),
             marked: alloc::vec![false; saved.len()],
             saved,
             state: State::Begin,
@@ -140,7 +145,12 @@ impl Reset {
                 }
                 State::Drain { .. } => self.trigger(config, now)?,
                 State::Hold { .. } => self.release(config, now),
-                State::Settle { .. } => State::waiting(0, now),
+                State::Settle { .. } => {
+                    if let Some(slot) = &self.slot {
+                        slot.unmute(config);
+                    }
+                    State::waiting(0, now)
+                }
                 State::Ready {
                     place,
                     until,
@@ -223,6 +233,9 @@ impl Reset {
     ) -> Result<State, ResetError> {
         let missing = || ResetError::NoMethod(self.name(0));
         if let Method::SecondaryBus(bridge) = self.method {
+            if let Some(slot) = &self.slot {
+                slot.mute(config);
+            }
             hold(Function::new(config, bridge), true);
             return Ok(State::Hold {
                 until: now.saturating_add(HOLD_TIME),

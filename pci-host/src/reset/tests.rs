@@ -222,3 +222,37 @@ fn methods_are_those_that_a_function_has_and_its_group_allows() {
     assert_eq!(of("09:01.0"), [bus("08:00.0")]);
     assert_eq!(of("02:00.0"), []);
 }
+
+#[test]
+fn a_slot_does_not_take_a_reset_for_somebody_pulling_the_card() {
+    let machine = machine(samples::gpu());
+    let devices = devices(&machine);
+    let port = &devices[0];
+    let express = port.express.unwrap();
+    let control = express
+        .register::<u16>(express::register::SLOT_CONTROL)
+        .unwrap();
+    let status = express
+        .register::<u16>(express::register::SLOT_STATUS)
+        .unwrap();
+    let function = Function::new(&machine.bridge, port.sbdf);
+    function.write(control, 0x1028);
+    let mut reset = Reset::new(
+        &machine.bridge,
+        Method::SecondaryBus(port.sbdf),
+        devices.last(),
+    );
+    let now = crate::Time::now(&machine.fabric);
+    assert_eq!(
+        reset.step(&machine.bridge, now),
+        Ok(Progress::Wait(HOLD_TIME))
+    );
+    assert_eq!(function.read(control), 0x0020);
+    // The link is gone, and so seems the card.
+    let at = status.offset().get();
+    machine
+        .fabric
+        .with(id("00:00.0"), |port| port.raise(at, Width::Word, 0x0108));
+    run(&machine, reset).unwrap();
+    assert_eq!((function.read(control), function.read(status)), (0x1028, 0));
+}
