@@ -26,4 +26,7 @@ pub struct Piece {
     pub guest: GpaRange,
     /// Where the host has it.
     pub host: HpaRange,
+    /// Reading it has no side effects, and writes may be merged. It is device memory all the same, and
+    /// never cached (XSA-154).
+    pub prefetchable: bool,
 }

@@ -7,6 +7,7 @@
 use arrayvec::ArrayVec;
 use core::ops::Range;
 
+use pci_host::bar::BarKind;
 use xen_types::{Gpa, GpaRange, Hpa, HpaRange, PAGE_SIZE};
 
 use crate::effect::Piece;
@@ -24,6 +25,7 @@ pub type Holes = ArrayVec<Range<u64>, 2>;
 #[derive(Clone, Debug)]
 pub struct Mapping {
     bar: u8,
+    prefetchable: bool,
     host: HpaRange,
     holes: Holes,
     /// Where the guest has it, from the first piece that is mapped to the last that is unmapped.
@@ -36,10 +38,11 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Nothing yet of the BAR that the host has at `host`.
-    pub fn new(bar: u8, host: HpaRange, holes: Holes) -> Self {
+    /// Nothing yet of BAR number `bar`, which is of that kind and which the host has at `host`.
+    pub fn new(bar: u8, kind: BarKind, host: HpaRange, holes: Holes) -> Self {
         Self {
             bar,
+            prefetchable: kind.is_prefetchable(),
             host,
             holes,
             at: None,
@@ -154,6 +157,7 @@ impl Mapping {
             bar: self.bar,
             guest: GpaRange::new(guest, size)?,
             host: HpaRange::new(host, size)?,
+            prefetchable: self.prefetchable,
         };
         Some((piece, start.checked_add(size)?))
     }
@@ -184,9 +188,11 @@ mod tests {
 
     use super::*;
 
+    const KIND: BarKind = BarKind::Memory64 { prefetchable: true };
+
     fn mapping(host: u64, size: u64, holes: &[Range<u64>]) -> Mapping {
         let host = HpaRange::new(Hpa::new(host), size).unwrap();
-        Mapping::new(0, host, holes.iter().cloned().collect())
+        Mapping::new(0, KIND, host, holes.iter().cloned().collect())
     }
 
     #[test]

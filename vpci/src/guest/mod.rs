@@ -130,7 +130,7 @@ impl GuestFunction {
             .msi_x
             .as_ref()
             .map(|msi_x| msi_x.holes(number, shown.size()));
-        let mapping = Mapping::new(number, shown.host(), holes.unwrap_or_default());
+        let mapping = Mapping::new(number, bar.kind, shown.host(), holes.unwrap_or_default());
         let place = usize::from(number);
         if let (Some(bar), Some(slot)) = (self.bars.get_mut(place), self.mappings.get_mut(place)) {
             (*bar, *slot) = (Some(shown), Some(Box::new(mapping)));

@@ -70,8 +70,11 @@ impl HardwareFunction {
         for (number, ((place, mapping), bar)) in (0..).zip(places.zip(all)) {
             *place = bar.map(Tracked::new);
             // Where it is, is known when it is mapped.
-            let range = place.and_then(|bar| HpaRange::new(Hpa::new(0), bar.size()));
-            *mapping = range.map(|range| Box::new(Mapping::new(number, range, Holes::new())));
+            *mapping = bar.and_then(|bar| {
+                let range = HpaRange::new(Hpa::new(0), bar.size)?;
+                let mapping = Mapping::new(number, bar.kind, range, Holes::new());
+                Some(Box::new(mapping))
+            });
         }
         let mut hardware = Self {
             sbdf: device.sbdf,
