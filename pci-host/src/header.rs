@@ -1,7 +1,7 @@
 //! The header at the start of config space (PCI Local Bus 3.0, 6.1 and 6.2; PCI Express Base 6.0,
 //! 7.5.1; of bridges: PCI-to-PCI Bridge Architecture 1.2, chapter 3).
 
-use crate::config::{Register, Value, Width};
+use crate::config::{ConfigOffset, Register, Value, Width};
 
 /// Vendor ID.
 pub const VENDOR_ID: Register<u16> = Register::at(0x00);
@@ -76,7 +76,8 @@ pub const BRIDGE_CONTROL: Register<BridgeControl> = Register::at(0x3e);
 pub fn bar(layout: Layout, number: usize) -> Option<Register<u32>> {
     let number = u16::try_from(number).ok()?;
     let inside = usize::from(number) < layout.bars();
-    inside.then(|| Register::at(BAR0 + 4 * number))
+    let offset = ConfigOffset::new(BAR0 + 4 * number.min(layout.bars() as u16))?;
+    Register::new(offset).filter(|_| inside)
 }
 
 /// What [`VENDOR_ID`] reads as where there is no function.
