@@ -39,6 +39,13 @@ impl RequesterId {
         }
     }
 
+    /// From a bus and the 8 bits of a function of a device that has no device number: ARI's, for which
+    /// device 0 has up to 256 functions (PCI Express Base 6.0, 6.13). The same bits read as device and
+    /// function are its name.
+    pub const fn ari(bus: u8, function: u8) -> Self {
+        Self((bus as u16) << 8 | function as u16)
+    }
+
     /// From the 16 bits; all values are names.
     pub const fn from_bits(bits: u16) -> Self {
         Self(bits)
@@ -57,6 +64,11 @@ impl RequesterId {
     /// Device number, 0 to 31.
     pub const fn device(self) -> u8 {
         (self.0 >> 3) as u8 & 31
+    }
+
+    /// The 8 bits below the bus number: ARI's function number, ECAM's `devfn`.
+    pub const fn devfn(self) -> u8 {
+        self.0 as u8
     }
 
     /// Function number, 0 to 7.
@@ -79,6 +91,33 @@ impl Sbdf {
     /// Bus, device and function.
     pub const fn requester(self) -> RequesterId {
         self.requester
+    }
+}
+
+impl HostSbdf {
+    /// The function `requester` of a segment.
+    pub const fn new(segment: u16, requester: RequesterId) -> Self {
+        Self(Sbdf::new(segment, requester))
+    }
+
+    /// Segment.
+    pub const fn segment(self) -> u16 {
+        self.0.segment()
+    }
+
+    /// Bus, device and function.
+    pub const fn requester(self) -> RequesterId {
+        self.0.requester()
+    }
+
+    /// Bus number.
+    pub const fn bus(self) -> u8 {
+        self.requester().bus()
+    }
+
+    /// Another function of the same segment.
+    pub const fn neighbour(self, requester: RequesterId) -> Self {
+        Self::new(self.segment(), requester)
     }
 }
 

@@ -34,6 +34,7 @@ mod host_tree;
 mod interrupt;
 mod nearest;
 mod node;
+mod pci;
 mod property;
 mod requester_map;
 mod smmu;
@@ -52,6 +53,7 @@ pub use host::{Conduit, Cpu, EnableMethod, Gic, GicV2, GicV3, Host, Its, Psci, T
 pub use host_tree::HostTree;
 pub use nearest::distance;
 pub use node::{Node, Status};
+pub use pci::{PciBridge, PciInterrupts, PciWindow};
 pub use property::Property;
 pub use requester_map::{MappedId, RequesterMap};
 pub use smmu::{IommuReference, SmmuV3};

@@ -1,44 +1,26 @@
 //! The virtual PCI core: one domain's view of its PCI devices.
 //!
-//! So far the room holds the name of a virtual function; the bus, the headers and the handlers of
-//! config space follow.
+//! - [`access`]: an access of a guest, as the dwords that it touches.
+//! - [`masks`]: what the bits of a register do when they are written.
+//! - [`bus`]: where a guest has its functions.
+//! - [`guest`]: a function as a guest sees it; [`effect`]: what its writes lead to.
+//! - [`hardware`]: a function as the hardware domain sees it.
+//!
+//! Nothing here touches a page table or an interrupt controller: a write changes state, and what must
+//! happen because of it are effects, which the caller asks for and carries out one after the other.
 
 #![no_std]
 
-use core::fmt;
-use core::str::FromStr;
-
-use pci_host::{ParseSbdfError, Sbdf};
-
-/// A function as a guest addresses it. It says nothing about where the physical one is.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct GuestSbdf(pub Sbdf);
-
-impl FromStr for GuestSbdf {
-    type Err = ParseSbdfError;
-
-    fn from_str(text: &str) -> Result<Self, ParseSbdfError> {
-        text.parse().map(Self)
-    }
-}
-
-impl fmt::Display for GuestSbdf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
+extern crate alloc;
 #[cfg(test)]
-mod tests {
-    extern crate std;
-    use std::string::ToString;
+extern crate std;
 
-    use super::*;
+pub mod access;
+pub mod bus;
+pub mod effect;
+pub mod guest;
+pub mod hardware;
+pub mod masks;
+mod sbdf;
 
-    #[test]
-    fn a_guest_address_reads_as_it_prints() {
-        let sbdf: GuestSbdf = "00:01.0".parse().unwrap();
-        assert_eq!(sbdf.to_string(), "0000:00:01.0");
-        assert_eq!("00:40.0".parse::<GuestSbdf>(), Err(ParseSbdfError));
-    }
-}
+pub use sbdf::GuestSbdf;

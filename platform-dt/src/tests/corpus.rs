@@ -7,7 +7,7 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 use std::{env, eprintln, format, fs};
 
-use crate::{BootInfo, ConsoleChoice, Dtb, Gic, Host, HostTree, TreeError};
+use crate::{BootInfo, ConsoleChoice, Dtb, Gic, Host, HostTree, PciBridge, TreeError};
 
 pub(crate) const DIRECTORY: &str = "XEN_RS_DTB_DIR";
 
@@ -62,6 +62,10 @@ impl Summary {
         self.outcome("console", &name, console_kind(&dtb), is_known_console_fault);
         let boot = BootInfo::read(&dtb, &[]).map(|boot| format!("{} banks", boot.ram.len()));
         self.outcome("boot", &name, boot, is_known_boot_fault);
+        for bridge in PciBridge::all(&dtb) {
+            let words = bridge.map(|bridge| format!("{} windows", bridge.windows.len()));
+            self.outcome("pci", &name, words, is_known_pci_fault);
+        }
         let tree = match HostTree::reencode(&dtb) {
             Ok(tree) => tree,
             Err(error) => return self.unexpected.push(format!("{name}: {error}")),
@@ -136,4 +140,9 @@ fn is_known_boot_fault(error: &TreeError) -> bool {
 fn is_known_host_fault(error: &TreeError) -> bool {
     let known = ["interrupt controller", "architected timer"];
     matches!(error, TreeError::NoNode { what } if known.iter().any(|kind| what.starts_with(kind)))
+}
+
+/// IPQ8074's interrupt maps leave out the addresses that its GIC has.
+fn is_known_pci_fault(error: &TreeError) -> bool {
+    matches!(error, TreeError::Malformed { property, .. } if property.to_string() == "interrupt-map")
 }
