@@ -344,6 +344,7 @@ fn number(interrupt: Interrupt) -> u32 {
         IntId::Ppi(ppi) => ppi.number().into(),
         IntId::Sgi(sgi) => sgi.number().into(),
         IntId::Spi(spi) => spi.number().into(),
+        IntId::Lpi(lpi) => lpi.number(),
     }
 }
 

@@ -115,6 +115,8 @@ impl GicV3 {
         match id {
             IntId::Spi(_) => Some(&self.distributor),
             IntId::Sgi(_) | IntId::Ppi(_) => Some(&self.own_redistributor().ok()?.private),
+            // They have a byte in a table in memory.
+            IntId::Lpi(_) => None,
         }
     }
 

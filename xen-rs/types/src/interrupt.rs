@@ -54,7 +54,58 @@ id!(
     "A shared peripheral interrupt: INTID 32 to 1019."
 );
 
-/// An interrupt of any kind below the special INTIDs.
+/// A locality-specific peripheral interrupt, which a message raises: INTID 8192 and above.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Lpi(u32);
+
+impl Lpi {
+    /// The INTID of the first.
+    pub const FIRST: u32 = 8192;
+    /// Most bits that an INTID can have: list registers and `ICC_IAR1_EL1` hold 24.
+    pub const MAX_BITS: u32 = 24;
+
+    /// Number `number`, counted from 0; `None` where its INTID has too many bits.
+    pub const fn new(number: u32) -> Option<Self> {
+        if number < (1 << Self::MAX_BITS) - Self::FIRST {
+            Some(Self(number))
+        } else {
+            None
+        }
+    }
+
+    /// The LPI of an INTID; `None` for the INTID of another kind.
+    pub const fn from_intid(intid: u32) -> Option<Self> {
+        match intid.checked_sub(Self::FIRST) {
+            Some(number) => Self::new(number),
+            None => None,
+        }
+    }
+
+    /// The number among the LPIs.
+    pub const fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The INTID that the GIC knows it by.
+    pub const fn intid(self) -> u32 {
+        self.0 + Self::FIRST
+    }
+}
+
+impl From<Lpi> for IntId {
+    fn from(id: Lpi) -> Self {
+        Self::Lpi(id)
+    }
+}
+
+impl fmt::Display for Lpi {
+    /// By its INTID, as there is no other way to name it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LPI {}", self.intid())
+    }
+}
+
+/// An interrupt of any kind but the special INTIDs.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum IntId {
     /// Software generated.
@@ -63,16 +114,21 @@ pub enum IntId {
     Ppi(Ppi),
     /// Shared by all CPUs.
     Spi(Spi),
+    /// Raised by a message.
+    Lpi(Lpi),
 }
 
 impl IntId {
-    /// From an INTID; `None` for special ids (1020 to 1023) and all above.
+    /// From an INTID; `None` for special ids (1020 to 1023) and what is reserved above them.
     pub const fn new(intid: u32) -> Option<Self> {
         match intid {
             0..=15 => Some(Self::Sgi(Sgi(intid as u16))),
             16..=31 => Some(Self::Ppi(Ppi(intid as u16 - 16))),
             32..=1019 => Some(Self::Spi(Spi(intid as u16 - 32))),
-            _ => None,
+            _ => match Lpi::from_intid(intid) {
+                Some(lpi) => Some(Self::Lpi(lpi)),
+                None => None,
+            },
         }
     }
 
@@ -82,6 +138,7 @@ impl IntId {
             Self::Sgi(id) => id.intid(),
             Self::Ppi(id) => id.intid(),
             Self::Spi(id) => id.intid(),
+            Self::Lpi(id) => id.intid(),
         }
     }
 }
@@ -92,6 +149,7 @@ impl fmt::Display for IntId {
             Self::Sgi(id) => write!(f, "SGI {}", id.number()),
             Self::Ppi(id) => write!(f, "PPI {}", id.number()),
             Self::Spi(id) => write!(f, "SPI {}", id.number()),
+            Self::Lpi(id) => id.fmt(f),
         }
     }
 }
@@ -123,7 +181,12 @@ mod tests {
         for intid in 0..1020 {
             assert_eq!(IntId::new(intid).unwrap().get(), intid);
         }
-        assert_eq!(IntId::new(1020), None);
+        for reserved in [1020, 1023, 1024, 8191, 1 << 24, u32::MAX] {
+            assert_eq!(IntId::new(reserved), None);
+        }
+        for lpi in [8192, 0x1_0000, 0xff_ffff] {
+            assert_eq!(IntId::new(lpi).unwrap().get(), lpi);
+        }
     }
 
     #[test]

@@ -14,4 +14,4 @@ pub use address::{
     Gfn, Gpa, GpaRange, Hpa, HpaRange, Mfn, PAGE_SHIFT, PAGE_SIZE, PhysicalAddress, Range,
 };
 pub use affinity::Affinity;
-pub use interrupt::{IntId, Interrupt, Ppi, Sgi, Spi, Trigger};
+pub use interrupt::{IntId, Interrupt, Lpi, Ppi, Sgi, Spi, Trigger};

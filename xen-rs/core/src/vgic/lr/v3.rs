@@ -100,6 +100,6 @@ mod tests {
     fn other_ids_are_no_interrupts() {
         assert_eq!(GicV3::decode(1020), None);
         assert_eq!(GicV3::decode(HARDWARE | 0x1fff << 32 | 32), None);
-        assert_eq!(GicV3::decode(8192), None);
+        assert_eq!(GicV3::decode(8191), None);
     }
 }

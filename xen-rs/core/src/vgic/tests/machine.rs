@@ -318,7 +318,7 @@ impl<F: Format> Machine<F> {
             IntId::Ppi(ppi) => self
                 .vgic
                 .set_private_line(cpu_id(cpu), ppi, level, &mut effects),
-            IntId::Sgi(_) => panic!("SGIs have no input"),
+            IntId::Sgi(_) | IntId::Lpi(_) => panic!("it has no input"),
         }
         self.carry_out(cpu, effects);
     }
@@ -328,7 +328,7 @@ impl<F: Format> Machine<F> {
         match IntId::new(intid).unwrap() {
             IntId::Spi(spi) => self.vgic.inject(spi, &mut effects),
             IntId::Ppi(ppi) => self.vgic.inject_private(cpu_id(cpu), ppi, &mut effects),
-            IntId::Sgi(_) => panic!("SGIs are sent"),
+            IntId::Sgi(_) | IntId::Lpi(_) => panic!("it has no input"),
         }
         self.carry_out(cpu, effects);
     }
@@ -341,7 +341,7 @@ impl<F: Format> Machine<F> {
                 .vgic
                 .link_private(cpu_id(cpu), ppi, physical, &mut effects)
                 .unwrap(),
-            IntId::Sgi(_) => panic!("SGIs are not linked"),
+            IntId::Sgi(_) | IntId::Lpi(_) => panic!("it is not linked"),
         }
         self.carry_out(cpu, effects);
     }
