@@ -12,6 +12,7 @@
 //! | [`gzip`] | what is in a packed file |
 //! | [`hvm_params`] | which parameters a domain has |
 //! | [`input`] | who gets what is typed |
+//! | [`its`] | how devices' messages become LPIs, and whose each is |
 //! | [`kernel`] | whether a file is a kernel, and where its pieces go |
 //! | [`log`] | which messages are logged, how a line looks, what is kept of them |
 //! | [`memory`] | who owns each frame, which memory is free |
@@ -39,6 +40,7 @@ pub mod grant;
 pub mod gzip;
 pub mod hvm_params;
 pub mod input;
+pub mod its;
 pub mod kernel;
 pub mod log;
 pub mod memory;
