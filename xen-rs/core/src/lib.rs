@@ -26,6 +26,7 @@
 //! | [`syndrome`] | what an exception was |
 //! | [`timers`] | what is due next |
 //! | [`uart`] | how a byte gets out of a serial port |
+//! | [`v2m`] | which message interrupts of a GICv2m frame are free |
 //! | [`vgic`] | which interrupt a guest sees, and when |
 //!
 //! What comes from outside (a boot loader, a guest, a toolstack) is parsed into types that cannot
@@ -55,4 +56,5 @@ pub mod symbols;
 pub mod syndrome;
 pub mod timers;
 pub mod uart;
+pub mod v2m;
 pub mod vgic;
