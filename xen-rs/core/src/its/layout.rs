@@ -1,7 +1,7 @@
 //! The registers of an ITS and of LPIs in a redistributor, as their specification lays them out
 //! (IHI 0069, 12.19 and 12.11): offsets, fields, and what describes a table in memory.
 
-use xen_types::Hpa;
+use xen_types::{Hpa, PhysicalAddress};
 
 /// `GITS_CTLR` (12.19.5).
 pub const GITS_CTLR: u32 = 0x0000;
@@ -347,15 +347,15 @@ pub const fn level1_page(entry: u64) -> Option<Hpa> {
     }
 }
 
-/// `GITS_CBASER` (12.19.2): the command queue.
+/// `GITS_CBASER` (12.19.2): the command queue, in the host's memory or a guest's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Cbaser {
+pub struct Cbaser<A = Hpa> {
     /// Whether there is a queue.
     pub valid: bool,
     /// How it is accessed.
     pub attributes: Attributes,
     /// Where it is.
-    pub at: Hpa,
+    pub at: A,
     /// Pages of 4 KiB, 1 to 256.
     pub pages: u16,
 }
@@ -363,22 +363,22 @@ pub struct Cbaser {
 /// Bits 51:12 of an address.
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
-impl Cbaser {
+impl<A: PhysicalAddress> Cbaser<A> {
     /// What the register says.
-    pub const fn decode(register: u64) -> Self {
+    pub fn decode(register: u64) -> Self {
         Self {
             valid: register & BASER_VALID != 0,
             attributes: Attributes::of_its(register),
-            at: Hpa::new(register & ADDRESS),
+            at: A::from_bytes(register & ADDRESS),
             pages: field(register, 0, 8) as u16 + 1,
         }
     }
 
     /// The register.
-    pub const fn encode(self) -> u64 {
+    pub fn encode(self) -> u64 {
         let valid = if self.valid { BASER_VALID } else { 0 };
-        let pages = self.pages.saturating_sub(1) as u64 & 0xff;
-        valid | self.attributes.in_its() | self.at.get() & ADDRESS | pages
+        let pages = u64::from(self.pages.saturating_sub(1)) & 0xff;
+        valid | self.attributes.in_its() | self.at.bytes() & ADDRESS | pages
     }
 
     /// Bytes of the queue.
@@ -389,60 +389,60 @@ impl Cbaser {
 
 /// `GICR_PROPBASER` (12.11.26): a byte of configuration for each LPI.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PropBaser {
+pub struct PropBaser<A = Hpa> {
     /// How it is accessed.
     pub attributes: Attributes,
     /// Where it is.
-    pub at: Hpa,
+    pub at: A,
     /// Bits of INTIDs, 1 to 32.
     pub id_bits: u8,
 }
 
-impl PropBaser {
+impl<A: PhysicalAddress> PropBaser<A> {
     /// What the register says.
-    pub const fn decode(register: u64) -> Self {
+    pub fn decode(register: u64) -> Self {
         Self {
             attributes: Attributes::of_redistributor(register),
-            at: Hpa::new(register & ADDRESS),
+            at: A::from_bytes(register & ADDRESS),
             id_bits: field(register, 0, 5) as u8 + 1,
         }
     }
 
     /// The register.
-    pub const fn encode(self) -> u64 {
-        let id_bits = self.id_bits.saturating_sub(1) as u64 & 0x1f;
-        self.attributes.in_redistributor() | self.at.get() & ADDRESS | id_bits
+    pub fn encode(self) -> u64 {
+        let id_bits = u64::from(self.id_bits.saturating_sub(1)) & 0x1f;
+        self.attributes.in_redistributor() | self.at.bytes() & ADDRESS | id_bits
     }
 }
 
 /// `GICR_PENDBASER` (12.11.25): a bit for each INTID.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct PendBaser {
+pub struct PendBaser<A = Hpa> {
     /// PTZ: the memory is zero; reads as zero.
     pub zeroed: bool,
     /// How it is accessed.
     pub attributes: Attributes,
     /// Where it is: a multiple of 64 KiB.
-    pub at: Hpa,
+    pub at: A,
 }
 
 const PEND_ZEROED: u64 = 1 << 62;
 const PEND_ADDRESS: u64 = 0x000f_ffff_ffff_0000;
 
-impl PendBaser {
+impl<A: PhysicalAddress> PendBaser<A> {
     /// What the register says.
-    pub const fn decode(register: u64) -> Self {
+    pub fn decode(register: u64) -> Self {
         Self {
             zeroed: register & PEND_ZEROED != 0,
             attributes: Attributes::of_redistributor(register),
-            at: Hpa::new(register & PEND_ADDRESS),
+            at: A::from_bytes(register & PEND_ADDRESS),
         }
     }
 
     /// The register.
-    pub const fn encode(self) -> u64 {
+    pub fn encode(self) -> u64 {
         let zeroed = if self.zeroed { PEND_ZEROED } else { 0 };
-        zeroed | self.attributes.in_redistributor() | self.at.get() & PEND_ADDRESS
+        zeroed | self.attributes.in_redistributor() | self.at.bytes() & PEND_ADDRESS
     }
 }
 
@@ -557,11 +557,11 @@ mod tests {
         fn what_is_decoded_encodes_to_the_same(register: u64) {
             let baser = Baser::decode(register);
             prop_assert_eq!(Baser::decode(baser.encode()), baser);
-            let cbaser = Cbaser::decode(register);
+            let cbaser = Cbaser::<Hpa>::decode(register);
             prop_assert_eq!(Cbaser::decode(cbaser.encode()), cbaser);
-            let prop = PropBaser::decode(register);
+            let prop = PropBaser::<Hpa>::decode(register);
             prop_assert_eq!(PropBaser::decode(prop.encode()), prop);
-            let pend = PendBaser::decode(register);
+            let pend = PendBaser::<Hpa>::decode(register);
             prop_assert_eq!(PendBaser::decode(pend.encode()), pend);
             let typer = Typer::decode(register);
             prop_assert_eq!(Typer::decode(typer.encode()), typer);

@@ -1,7 +1,7 @@
 //! The host's LPIs: their configuration in memory, which all redistributors read, and the pending
 //! tables that each redistributor has for itself (IHI 0069, 5.1).
 
-use xen_types::Lpi;
+use xen_types::{Hpa, Lpi};
 
 use super::layout::{
     CTLR_ENABLE_LPIS, CTLR_RWP, GICR_CTLR, GICR_PENDBASER, GICR_PROPBASER, GICR_TYPER, LpiConfig,
@@ -81,7 +81,7 @@ impl Lpis {
                 at,
             };
             redistributor.write64(GICR_PENDBASER, pend.encode());
-            PendBaser::decode(redistributor.read64(GICR_PENDBASER)).attributes
+            PendBaser::<Hpa>::decode(redistributor.read64(GICR_PENDBASER)).attributes
         });
         let control = redistributor.read32(GICR_CTLR);
         redistributor.write32(GICR_CTLR, control | CTLR_ENABLE_LPIS);
@@ -98,7 +98,7 @@ impl Lpis {
                 id_bits,
             };
             redistributor.write64(GICR_PROPBASER, prop.encode());
-            PropBaser::decode(redistributor.read64(GICR_PROPBASER)).attributes
+            PropBaser::<Hpa>::decode(redistributor.read64(GICR_PROPBASER)).attributes
         });
     }
 

@@ -4,6 +4,8 @@
 //! An ITS that takes no commands in time is started anew with an empty queue. One that stalls at a
 //! command gets a harmless one in its place, and goes on.
 
+use xen_types::Hpa;
+
 use super::command::{Command, SIZE, Target};
 use super::layout::{
     CTLR_ENABLED, CTLR_QUIESCENT, Cbaser, GITS_CBASER, GITS_CREADR, GITS_CTLR, GITS_CWRITER,
@@ -65,7 +67,7 @@ impl Queue {
         negotiate(&mut table, host, coherent, |attributes| {
             cbaser.attributes = attributes;
             registers.write64(GITS_CBASER, cbaser.encode());
-            Cbaser::decode(registers.read64(GITS_CBASER)).attributes
+            Cbaser::<Hpa>::decode(registers.read64(GITS_CBASER)).attributes
         });
         registers.write64(GITS_CWRITER, 0);
         Ok(Self {

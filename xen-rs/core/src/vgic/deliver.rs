@@ -7,12 +7,13 @@
 //! that an end which matches no list register is meant for the most urgent of those left out.
 
 use arrayvec::ArrayVec;
-use xen_types::{IntId, Spi};
+use xen_types::{IntId, Lpi, Spi};
 
 use super::cpu::Cpu;
 use super::distributor::Distributor;
 use super::effects::Effects;
 use super::irq::Irq;
+use super::lpi::Lpis;
 use super::lr::{Format, ListRegister, ListRegisters, MAX};
 
 /// Interrupts by urgency: priority, then active ones (pending ones of the same priority cannot
@@ -98,8 +99,10 @@ fn update<R>(
 }
 
 /// Whether the CPU has an interrupt to take that is in no list register.
-pub(super) fn has_deliverable(distributor: &Distributor, cpu: &Cpu) -> bool {
-    queued(distributor, cpu).any(|(_, irq)| irq.is_deliverable(distributor.groups()))
+pub(super) fn has_deliverable(distributor: &Distributor, cpu: &Cpu, lpis: Option<&Lpis>) -> bool {
+    let groups = distributor.groups();
+    queued(distributor, cpu).any(|(_, irq)| irq.is_deliverable(groups))
+        || lpis.is_some_and(|lpis| lpis.ready(cpu.id(), groups).next().is_some())
 }
 
 fn is_routed_elsewhere(distributor: &Distributor, cpu: &Cpu, id: IntId) -> bool {
@@ -116,17 +119,32 @@ fn is_routed_elsewhere(distributor: &Distributor, cpu: &Cpu, id: IntId) -> bool 
 pub(super) fn flush<F: Format>(
     distributor: &mut Distributor,
     cpu: &mut Cpu,
+    lpis: Option<&mut Lpis>,
     registers: &mut ListRegisters<F>,
 ) {
-    if cpu.waiting() + distributor.waiting(cpu.id()) > registers.implemented() {
-        flush_most_urgent(distributor, cpu, registers);
+    let groups = distributor.groups();
+    let waiting = cpu.waiting() + distributor.waiting(cpu.id());
+    let spare = registers.implemented().checked_sub(waiting);
+    let is_room = |spare| match &lpis {
+        Some(lpis) => lpis.ready(cpu.id(), groups).nth(spare).is_none(),
+        None => true,
+    };
+    if !spare.is_some_and(is_room) {
+        flush_most_urgent(distributor, cpu, lpis, registers);
         return;
     }
     // There is room for all: the hardware finds the most urgent one, in whatever order they are.
-    let groups = distributor.groups();
     load_private(cpu, groups, registers);
     if distributor.waiting(cpu.id()) > 0 {
         load_shared(distributor, cpu, registers);
+    }
+    if let Some(lpis) = lpis {
+        for _ in waiting..registers.implemented() {
+            let Some((lpi, _)) = lpis.ready(cpu.id(), groups).next() else {
+                break;
+            };
+            load_lpi(lpis, lpi, false, registers);
+        }
     }
     registers.set_maintenance(false, false);
 }
@@ -164,10 +182,17 @@ fn load_shared<F: Format>(
     }
 }
 
+fn load_lpi<F: Format>(lpis: &mut Lpis, lpi: Lpi, watched: bool, registers: &mut ListRegisters<F>) {
+    if let Some(register) = lpis.load(lpi, watched) {
+        registers.push(&register);
+    }
+}
+
 #[inline(never)]
 fn flush_most_urgent<F: Format>(
     distributor: &mut Distributor,
     cpu: &mut Cpu,
+    mut lpis: Option<&mut Lpis>,
     registers: &mut ListRegisters<F>,
 ) {
     let groups = distributor.groups();
@@ -177,10 +202,16 @@ fn flush_most_urgent<F: Format>(
             choice.offer(Candidate::new(id, irq));
         }
     }
+    if let Some(lpis) = &lpis {
+        offer_lpis(&mut choice, lpis.ready(cpu.id(), groups));
+    }
     // With a single list register each end must be told, as there is no underflow to notice.
     let watched = choice.left_out && registers.implemented() == 1;
     for candidate in &choice.chosen {
-        load(distributor, cpu, candidate.id, watched, registers);
+        match (candidate.id, &mut lpis) {
+            (IntId::Lpi(lpi), Some(lpis)) => load_lpi(lpis, lpi, watched, registers),
+            (id, _) => load(distributor, cpu, id, watched, registers),
+        }
     }
     registers.set_maintenance(choice.left_out, choice.active_left_out);
 }
@@ -225,10 +256,24 @@ pub(super) fn refresh_private<F: Format>(
     load_private(cpu, groups, registers)
 }
 
+/// Offers as many LPIs as there is room for: they come in the order of their urgency, and there may
+/// be any number.
+fn offer_lpis(choice: &mut Choice, mut ready: impl Iterator<Item = (Lpi, u8)>) {
+    for (lpi, priority) in ready.by_ref().take(choice.room) {
+        choice.offer(Candidate {
+            priority,
+            inactive: true,
+            id: lpi.into(),
+        });
+    }
+    choice.left_out |= ready.next().is_some();
+}
+
 /// Takes the state back from the list registers and frees them.
 pub(super) fn sync<F: Format>(
     distributor: &mut Distributor,
     cpu: &mut Cpu,
+    mut lpis: Option<&mut Lpis>,
     registers: &mut ListRegisters<F>,
     effects: &mut Effects,
 ) {
@@ -236,7 +281,12 @@ pub(super) fn sync<F: Format>(
         end_unlisted(distributor, cpu, effects);
     }
     while let Some(register) = registers.pop() {
-        store(distributor, cpu, &register, effects);
+        match (register.id, &mut lpis) {
+            (IntId::Lpi(lpi), Some(lpis)) => {
+                lpis.store(lpi, cpu.id(), register.pending, effects);
+            }
+            _ => store(distributor, cpu, &register, effects),
+        }
     }
     registers.set_maintenance(false, false);
 }

@@ -33,6 +33,8 @@ pub struct Distributor {
     cpus: usize,
     /// `GICD_CTLR`: bit 0 enables group 0, bit 1 group 1.
     groups: u8,
+    /// Bits of INTIDs; without LPIs ten.
+    id_bits: u8,
     shared: Vec<Shared>,
     /// For each 32 of them.
     marks: Vec<Marks>,
@@ -56,6 +58,7 @@ impl Distributor {
         Ok(Self {
             cpus,
             groups: 0,
+            id_bits: 10,
             shared: filled(one, spis)?,
             marks: filled(Marks::new(group1), spis.div_ceil(32))?,
             ready: filled(Ready::default(), cpus)?,
@@ -69,6 +72,14 @@ impl Distributor {
     /// How many shared interrupts there are.
     pub(super) fn spis(&self) -> usize {
         self.shared.len()
+    }
+
+    pub(super) const fn id_bits(&self) -> u8 {
+        self.id_bits
+    }
+
+    pub(super) const fn set_id_bits(&mut self, id_bits: u8) {
+        self.id_bits = id_bits;
     }
 
     pub(super) const fn groups(&self) -> u8 {

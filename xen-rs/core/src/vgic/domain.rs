@@ -4,15 +4,16 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use super::alloc::vec::Vec;
 
-use xen_types::{IntId, Ppi, Spi};
+use xen_types::{IntId, Lpi, Ppi, Spi};
 
 use super::cpu::Cpu;
 use super::deliver;
 use super::distributor::Distributor;
 use super::effects::{CpuId, CpuSet, Effects};
 use super::irq::Irq;
+use super::lpi::{GuestMemory, Lpis};
 use super::lr::{Format, ListRegisters};
-use super::mmio::{Access, Direction, bank, redistributor, v2, v3};
+use super::mmio::{Access, Direction, bank, lpi, redistributor, v2, v3};
 use super::sgi::{Request, SgiRegister};
 use super::{CreateError, Version};
 
@@ -72,6 +73,7 @@ pub struct Vgic<L: Locking> {
     /// All of `cpus`.
     all: CpuSet,
     cpus: Vec<Private<L>>,
+    lpis: Option<L::Lock<Lpis>>,
 }
 
 impl<L: Locking> Vgic<L> {
@@ -105,7 +107,23 @@ impl<L: Locking> Vgic<L> {
             groups: AtomicU8::new(0),
             all: CpuSet::first(cpus),
             cpus: private,
+            lpis: None,
         })
+    }
+
+    /// Gives the guest LPIs, before it runs: all that INTIDs of `id_bits` bits have room for, 14 to
+    /// 16.
+    ///
+    /// # Errors
+    /// [`CreateError::Lpis`], [`CreateError::OutOfMemory`].
+    pub fn offer_lpis(&mut self, id_bits: u8) -> Result<(), CreateError> {
+        if self.version != Version::V3 || !Lpis::ID_BITS.contains(&id_bits) {
+            return Err(CreateError::Lpis(id_bits));
+        }
+        self.lpis = Some(L::Lock::new(Lpis::new(id_bits, self.cpus.len())?));
+        self.distributor
+            .with(|distributor| distributor.set_id_bits(id_bits));
+        Ok(())
     }
 
     /// What the guest sees.
@@ -179,12 +197,21 @@ impl<L: Locking> Vgic<L> {
 
     fn access_redistributor(&self, access: Access, effects: &mut Effects) -> u64 {
         let index = (access.offset >> redistributor::SIZE_SHIFT) as usize;
-        let last = index + 1 == self.cpus.len();
-        self.cpus.get(index).map_or(0, |private| {
-            private
-                .cpu
-                .with(|cpu| redistributor::access(cpu, last, access, effects))
-        })
+        let Some(private) = self.cpus.get(index) else {
+            return 0;
+        };
+        if let (Some(lpis), Some(cpu)) = (&self.lpis, CpuId::new(index))
+            && let Some(register) = lpi::decode(access)
+        {
+            return lpis.with(|lpis| lpi::access(lpis, cpu, register, access, effects));
+        }
+        let traits = redistributor::Traits {
+            last: index + 1 == self.cpus.len(),
+            lpis: self.lpis.is_some(),
+        };
+        private
+            .cpu
+            .with(|cpu| redistributor::access(cpu, traits, access, effects))
     }
 
     /// A write to one of the registers by which a GICv3 guest sends SGIs. With GICv2 there is none.
@@ -261,6 +288,101 @@ impl<L: Locking> Vgic<L> {
         self.note(effects);
     }
 
+    /// How many LPIs the guest has; its first has INTID 8192.
+    pub fn lpis(&self) -> u32 {
+        self.lpis
+            .as_ref()
+            .map_or(0, |lpis| lpis.with(|lpis| lpis.count()))
+    }
+
+    /// An event was mapped to an LPI: it goes to this CPU, configured as guest memory says.
+    pub fn map_lpi(&self, lpi: Lpi, cpu: CpuId, memory: &impl GuestMemory, effects: &mut Effects) {
+        self.change_lpis(effects, |lpis, effects| {
+            lpis.map(lpi, cpu, memory, effects);
+        });
+    }
+
+    /// No event is mapped to an LPI any more: it is not pending.
+    pub fn unmap_lpi(&self, lpi: Lpi, effects: &mut Effects) {
+        self.change_lpis(effects, |lpis, effects| lpis.unmap(lpi, effects));
+    }
+
+    /// An LPI goes to another CPU, pending or not.
+    pub fn move_lpi(&self, lpi: Lpi, cpu: CpuId, effects: &mut Effects) {
+        self.change_lpis(effects, |lpis, effects| lpis.retarget(lpi, cpu, effects));
+    }
+
+    /// A message arrived: in constant time and without allocation. An LPI that no event is mapped
+    /// to stays as it is.
+    pub fn raise_lpi(&self, lpi: Lpi, effects: &mut Effects) {
+        self.change_lpis(effects, |lpis, effects| lpis.raise(lpi, effects));
+    }
+
+    /// An LPI is not pending any more.
+    pub fn clear_lpi(&self, lpi: Lpi, effects: &mut Effects) {
+        self.change_lpis(effects, |lpis, effects| lpis.clear(lpi, effects));
+    }
+
+    /// Reads the configuration of an LPI from guest memory again. Returns whether it is enabled.
+    pub fn reload_lpi(&self, lpi: Lpi, memory: &impl GuestMemory, effects: &mut Effects) -> bool {
+        self.change_lpis(effects, |lpis, effects| lpis.reload(lpi, memory, effects))
+            .unwrap_or(false)
+    }
+
+    /// Reads the configuration of LPIs from guest memory again, some from number `first` on, and
+    /// returns where to go on; `None` when that was all.
+    pub fn reload_lpis(
+        &self,
+        first: u32,
+        memory: &impl GuestMemory,
+        effects: &mut Effects,
+    ) -> Option<u32> {
+        self.change_lpis(effects, |lpis, effects| {
+            lpis.reload_some(first, memory, effects)
+        })
+        .flatten()
+    }
+
+    /// Moves what is pending at a CPU to another, for some LPIs from number `first` on, and returns
+    /// where to go on; `None` when that was all.
+    pub fn move_pending_lpis(
+        &self,
+        first: u32,
+        from: CpuId,
+        to: CpuId,
+        effects: &mut Effects,
+    ) -> Option<u32> {
+        self.change_lpis(effects, |lpis, effects| {
+            lpis.move_some(first, from, to, effects)
+        })
+        .flatten()
+    }
+
+    /// Whether a CPU enabled LPIs, so that [`Vgic::continue_lpis`] has something to do. To be asked
+    /// after each access to a redistributor.
+    pub fn has_lpi_work(&self) -> bool {
+        self.lpis
+            .as_ref()
+            .is_some_and(|lpis| lpis.with(|lpis| lpis.has_work()))
+    }
+
+    /// Goes on with what enabling LPIs takes: their configuration and what is pending are read from
+    /// guest memory, a bounded part with each call. Returns whether there is more.
+    pub fn continue_lpis(&self, memory: &impl GuestMemory, effects: &mut Effects) -> bool {
+        self.change_lpis(effects, |lpis, effects| lpis.work(memory, effects))
+            .unwrap_or(false)
+    }
+
+    fn change_lpis<R>(
+        &self,
+        effects: &mut Effects,
+        change: impl FnOnce(&mut Lpis, &mut Effects) -> R,
+    ) -> Option<R> {
+        let result = self.lpis.as_ref()?.with(|lpis| change(lpis, effects));
+        self.note(effects);
+        Some(result)
+    }
+
     /// Lets a shared interrupt stand for a physical one: the guest's end deactivates it, and what
     /// the guest enables, disables and configures is asked of it in the effects.
     ///
@@ -322,8 +444,8 @@ impl<L: Locking> Vgic<L> {
 
     /// Whether a CPU has an interrupt to take. Its list registers must have been synced before.
     pub fn has_deliverable(&self, cpu: CpuId) -> bool {
-        self.with_cpu(cpu, |distributor, cpu| {
-            deliver::has_deliverable(distributor, cpu)
+        self.with_all(cpu, |distributor, cpu, lpis| {
+            deliver::has_deliverable(distributor, cpu, lpis.as_deref())
         })
         .unwrap_or(false)
     }
@@ -334,8 +456,8 @@ impl<L: Locking> Vgic<L> {
             // Before the queues are read: what arrives after that is news again.
             private.news.swap(0, Ordering::AcqRel);
         }
-        self.with_cpu(cpu, |distributor, cpu| {
-            deliver::flush(distributor, cpu, registers);
+        self.with_all(cpu, |distributor, cpu, lpis| {
+            deliver::flush(distributor, cpu, lpis, registers);
         });
     }
 
@@ -386,8 +508,8 @@ impl<L: Locking> Vgic<L> {
         effects: &mut Effects,
     ) {
         let kicks = effects.take_kicks();
-        self.with_cpu(cpu, |distributor, cpu| {
-            deliver::sync(distributor, cpu, registers, effects);
+        self.with_all(cpu, |distributor, cpu, lpis| {
+            deliver::sync(distributor, cpu, lpis, registers, effects);
         });
         if let Some(private) = self.cpus.get(cpu.get()) {
             private.news.store(ANY_NEWS, Ordering::Release);
@@ -421,6 +543,18 @@ impl<L: Locking> Vgic<L> {
             .distributor
             .with(|distributor| private.cpu.with(|cpu| call(distributor, cpu)));
         Some(result)
+    }
+
+    /// Calls with the locks of what a CPU can take, in their order.
+    fn with_all<R>(
+        &self,
+        cpu: CpuId,
+        call: impl FnOnce(&mut Distributor, &mut Cpu, Option<&mut Lpis>) -> R,
+    ) -> Option<R> {
+        self.with_cpu(cpu, |distributor, cpu| match &self.lpis {
+            Some(lpis) => lpis.with(|lpis| call(distributor, cpu, Some(lpis))),
+            None => call(distributor, cpu, None),
+        })
     }
 
     /// All CPUs must look again when forwarding goes on or off.

@@ -14,6 +14,8 @@ pub struct CpuId(u8);
 impl CpuId {
     /// Most that a domain can have.
     pub const MAX: usize = 128;
+    /// Number 0.
+    pub(super) const FIRST: Self = Self(0);
 
     /// Number `number`; `None` from [`CpuId::MAX`] on.
     pub const fn new(number: usize) -> Option<Self> {

@@ -15,14 +15,15 @@
 //! CPU's list registers. Queues are bitmaps, so that an interrupt arrives in constant time, and the
 //! cost of a look at them depends on what is in them only.
 //!
-//! Lock order: the distributor, then a CPU. No two CPUs' locks are held together, and none when a
-//! method returns.
+//! Lock order: the distributor, then a CPU, then the LPIs, under which guest memory may be read. No
+//! two CPUs' locks are held together, and none when a method returns.
 //!
 //! | module | |
 //! |---|---|
 //! | `irq` | one interrupt |
 //! | `distributor`, `cpu` | shared and private interrupts, their queues |
 //! | `marks` | what registers with a bit for each interrupt read |
+//! | `lpi` | interrupts raised by messages, their queues |
 //! | `deliver` | queues to list registers and back |
 //! | [`lr`] | how list registers are spelled |
 //! | `mmio`, `sgi` | the registers that guests see |
@@ -36,6 +37,7 @@ mod distributor;
 mod domain;
 mod effects;
 mod irq;
+mod lpi;
 pub mod lr;
 mod marks;
 mod mmio;
@@ -51,6 +53,7 @@ pub use self::distributor::Distributor;
 pub use self::domain::{LinkError, Lock, Locking, Region, Vgic};
 pub use self::effects::{CpuId, CpuSet, Effects, Physical};
 pub use self::irq::Irq;
+pub use self::lpi::{BadAddress, GuestMemory};
 pub use self::mmio::{Access, Direction, Width};
 pub use self::sgi::SgiRegister;
 
@@ -87,6 +90,9 @@ pub enum CreateError {
     /// Too many shared interrupts.
     #[error("{0} shared interrupts: there are at most 988")]
     Spis(usize),
+    /// LPIs on a GICv2, or INTIDs of a size that they cannot have.
+    #[error("INTIDs of {0} bits: LPIs need a GICv3 and 14 to 16 bits")]
+    Lpis(u8),
     /// No memory.
     #[error("no memory for the interrupt controller")]
     OutOfMemory,

@@ -3,6 +3,7 @@
 extern crate std;
 
 mod accesses;
+mod lpis;
 mod machine;
 mod model;
 mod properties;

@@ -113,7 +113,7 @@ impl ItsModel {
     pub fn write64(&mut self, offset: u32, value: u64) {
         match offset {
             GITS_CBASER if !self.enabled => {
-                let mut cbaser = Cbaser::decode(value);
+                let mut cbaser = Cbaser::<Hpa>::decode(value);
                 cbaser.attributes = self.attributes(cbaser.attributes);
                 self.cbaser = cbaser.encode();
                 (self.creadr, self.stalled) = (0, false);
@@ -165,7 +165,7 @@ impl ItsModel {
 
     /// Executes a command, if there is one.
     fn step(&mut self, ram: &mut Ram, redistributors: &mut [RedistributorModel]) {
-        let queue = Cbaser::decode(self.cbaser);
+        let queue = Cbaser::<Hpa>::decode(self.cbaser);
         let idle = !self.enabled || !queue.valid || self.creadr == self.cwriter;
         if idle || self.stalled || self.hangs {
             return;

@@ -79,7 +79,7 @@ impl RedistributorModel {
         };
         match offset {
             GICR_PROPBASER if !self.enabled => {
-                let asked = PropBaser::decode(value);
+                let asked = PropBaser::<Hpa>::decode(value);
                 let attributes = attributes(asked.attributes);
                 self.prop = PropBaser {
                     attributes,
@@ -88,7 +88,7 @@ impl RedistributorModel {
                 .encode();
             }
             GICR_PENDBASER if !self.enabled => {
-                let asked = PendBaser::decode(value);
+                let asked = PendBaser::<Hpa>::decode(value);
                 let attributes = attributes(asked.attributes);
                 self.pend = PendBaser {
                     attributes,
@@ -106,7 +106,7 @@ impl RedistributorModel {
             return;
         }
         // The pending table has a bit for it.
-        let pend = PendBaser::decode(self.pend);
+        let pend = PendBaser::<Hpa>::decode(self.pend);
         let at = Hpa::new(pend.at.get() + u64::from(intid / 8));
         let _: [u8; 1] = ram.read(at, pend.attributes.is_coherent());
         self.pending.insert(intid);
@@ -132,7 +132,7 @@ impl RedistributorModel {
     }
 
     fn configuration_of(&mut self, ram: &mut Ram, intid: u32) -> LpiConfig {
-        let prop = PropBaser::decode(self.prop);
+        let prop = PropBaser::<Hpa>::decode(self.prop);
         *self.configuration.entry(intid).or_insert_with(|| {
             let Some(number) = intid.checked_sub(Lpi::FIRST) else {
                 ram.violate(format!("INTID {intid} is no LPI"));

@@ -74,7 +74,7 @@ pub struct ListRegisters<F: Format> {
     unlisted_ends: u32,
     /// One of them asks for a maintenance interrupt of its own.
     notifies: bool,
-    /// One of them holds a shared interrupt.
+    /// One of them holds an interrupt that is not private to the CPU.
     shared: bool,
     /// There were more interrupts than they can hold.
     left_out: bool,
@@ -168,7 +168,7 @@ impl<F: Format> ListRegisters<F> {
         if let Some(slot) = self.registers.get_mut(self.used) {
             *slot = F::encode(register);
             self.used += 1;
-            self.shared |= matches!(register.id, IntId::Spi(_));
+            self.shared |= matches!(register.id, IntId::Spi(_) | IntId::Lpi(_));
             self.notifies |= matches!(
                 register.backing,
                 Backing::Software {

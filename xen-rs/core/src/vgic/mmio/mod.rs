@@ -4,6 +4,7 @@
 //! writes nothing.
 
 pub(super) mod bank;
+pub(super) mod lpi;
 pub(super) mod redistributor;
 pub(super) mod v2;
 pub(super) mod v3;

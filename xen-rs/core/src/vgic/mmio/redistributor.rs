@@ -1,5 +1,5 @@
 //! The redistributors of GICv3 (IHI 0069, 12.10 and 12.11): two frames of 64 KiB for each CPU, one
-//! after the other in a single region. There are no LPIs.
+//! after the other in a single region. The registers of LPIs are in `lpi`.
 
 use super::super::affinity_of;
 use super::super::cpu::Cpu;
@@ -19,6 +19,7 @@ const TYPER_HIGH: u32 = 0x000c;
 const WAKER: u32 = 0x0014;
 const PIDR2: u32 = 0xffe8;
 
+const TYPER_LPIS: u64 = 1;
 const TYPER_LAST: u64 = 1 << 4;
 const TYPER_NUMBER_SHIFT: u32 = 8;
 const TYPER_AFFINITY_SHIFT: u32 = 32;
@@ -32,13 +33,22 @@ pub const fn is_about_state(offset: u32) -> bool {
     offset >= SGI_BASE && bank::is_about_state(offset - SGI_BASE)
 }
 
-/// An access to the frames of `cpu`, which are the region's last if `last`.
-pub fn access(cpu: &mut Cpu, last: bool, access: Access, effects: &mut Effects) -> u64 {
+/// What `GICR_TYPER` says besides which CPU it is.
+#[derive(Clone, Copy)]
+pub struct Traits {
+    /// The frames are the region's last.
+    pub last: bool,
+    /// There are LPIs.
+    pub lpis: bool,
+}
+
+/// An access to the frames of `cpu`.
+pub fn access(cpu: &mut Cpu, traits: Traits, access: Access, effects: &mut Effects) -> u64 {
     if !access.is_aligned() {
         return 0;
     }
     match access.offset & ((1 << SIZE_SHIFT) - 1) {
-        offset @ ..SGI_BASE => control(cpu, last, access.at(offset)),
+        offset @ ..SGI_BASE => control(cpu, traits, access.at(offset)),
         offset => {
             let access = access.at(offset - SGI_BASE);
             match bank::decode(access) {
@@ -50,14 +60,15 @@ pub fn access(cpu: &mut Cpu, last: bool, access: Access, effects: &mut Effects) 
 }
 
 /// The frame `RD_base`. `GICR_CTLR` has nothing to control without LPIs.
-fn control(cpu: &mut Cpu, last: bool, access: Access) -> u64 {
+fn control(cpu: &mut Cpu, traits: Traits, access: Access) -> u64 {
     match (access.offset, access.width) {
         (GICR_IIDR, Width::Word) => IIDR.into(),
         (TYPER, Width::Word | Width::Double) | (TYPER_HIGH, Width::Word) => {
             let affinity = affinity_of(cpu.id()).packed();
             let register = u64::from(affinity) << TYPER_AFFINITY_SHIFT
                 | (cpu.id().get() as u64) << TYPER_NUMBER_SHIFT
-                | if last { TYPER_LAST } else { 0 };
+                | if traits.last { TYPER_LAST } else { 0 }
+                | if traits.lpis { TYPER_LPIS } else { 0 };
             read_part(register, access)
         }
         (WAKER, Width::Word) => waker(cpu, access.direction),

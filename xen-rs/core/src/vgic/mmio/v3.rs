@@ -18,8 +18,10 @@ const PIDR2: u32 = 0xffe8;
 const CTLR_ARE: u32 = 1 << 4;
 /// `GICD_CTLR.DS`.
 const CTLR_DS: u32 = 1 << 6;
-/// `GICD_TYPER.IDbits`: ten bits, less one.
-const TYPER_ID_BITS: u32 = 9 << 19;
+/// `GICD_TYPER.LPIS`.
+const TYPER_LPIS: u32 = 1 << 17;
+/// `GICD_TYPER.IDbits`: bits of INTIDs, less one.
+const TYPER_ID_BITS_SHIFT: u32 = 19;
 /// `GICD_TYPER.No1N`: an interrupt goes to the CPU that `GICD_IROUTER` names, never to any.
 const TYPER_NO_1N: u32 = 1 << 25;
 /// Affinity levels 0 to 2: `GICD_TYPER.A3V` is zero.
@@ -37,7 +39,9 @@ pub fn access(distributor: &mut Distributor, access: Access, effects: &mut Effec
         (CTLR, Width::Word) => return control(distributor, access.direction),
         (TYPER, Width::Word) => {
             let lines = (distributor.spis().div_ceil(32) & 0x1f) as u32;
-            (lines | TYPER_ID_BITS | TYPER_NO_1N).into()
+            let id_bits = u32::from(distributor.id_bits());
+            let lpis = if id_bits > 10 { TYPER_LPIS } else { 0 };
+            (lines | lpis | (id_bits - 1) << TYPER_ID_BITS_SHIFT | TYPER_NO_1N).into()
         }
         (GICD_IIDR, Width::Word) => IIDR.into(),
         (0x6100..0x7fe0, Width::Word | Width::Double) => route(distributor, access, effects),

@@ -50,6 +50,13 @@ impl<F: Format> Machine<F> {
         }
     }
 
+    /// One whose guest has LPIs, 8192 of them.
+    pub fn with_lpis(cpus: usize, list_registers: usize) -> Self {
+        let mut machine = Self::new(Version::V3, cpus, list_registers);
+        machine.vgic.offer_lpis(14).unwrap();
+        machine
+    }
+
     fn physical_at(&mut self, cpu: usize, id: IntId) -> &mut Line {
         let cpu = if matches!(id, IntId::Spi(_)) { 0 } else { cpu };
         self.physical.entry((cpu, id)).or_default()
@@ -148,6 +155,10 @@ impl<F: Format> Machine<F> {
         for (index, register) in decoded.iter().enumerate() {
             assert!(decoded[..index].iter().all(|other| other.id != register.id));
             let irq = match register.id {
+                IntId::Lpi(_) => {
+                    assert!(register.pending && !register.active);
+                    continue;
+                }
                 IntId::Spi(spi) => self.vgic.shared(spi),
                 id => self.vgic.private(cpu_id(cpu), id),
             };
@@ -170,7 +181,8 @@ impl<F: Format> Machine<F> {
             .min_by_key(|(_, register)| register.priority)?;
         assert!(!register.active, "an active interrupt preempts itself");
         register.pending = false;
-        register.active = true;
+        // LPIs have no active state.
+        register.active = !matches!(register.id, IntId::Lpi(_));
         self.store(cpu, index, &register);
         let source = match register.backing {
             Backing::Software { source, .. } => source.into(),
@@ -182,6 +194,10 @@ impl<F: Format> Machine<F> {
     /// The guest writes its end-of-interrupt register.
     pub fn end(&mut self, cpu: usize, intid: u32, source: usize) {
         self.service(cpu);
+        if intid >= 8192 {
+            // Its list register is free already, and the end is not counted (12.4.3, EOIcount).
+            return;
+        }
         let matching = self
             .decoded(cpu)
             .into_iter()
