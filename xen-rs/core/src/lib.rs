@@ -28,6 +28,7 @@
 //! | [`uart`] | how a byte gets out of a serial port |
 //! | [`v2m`] | which message interrupts of a GICv2m frame are free |
 //! | [`vgic`] | which interrupt a guest sees, and when |
+//! | [`vits`] | which LPI a guest has mapped a device's message to |
 //!
 //! What comes from outside (a boot loader, a guest, a toolstack) is parsed into types that cannot
 //! be wrong, at the border and once; what is refused is an error value that says why. Nothing here
@@ -58,3 +59,4 @@ pub mod timers;
 pub mod uart;
 pub mod v2m;
 pub mod vgic;
+pub mod vits;

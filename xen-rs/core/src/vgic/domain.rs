@@ -295,11 +295,17 @@ impl<L: Locking> Vgic<L> {
             .map_or(0, |lpis| lpis.with(|lpis| lpis.count()))
     }
 
-    /// An event was mapped to an LPI: it goes to this CPU, configured as guest memory says.
-    pub fn map_lpi(&self, lpi: Lpi, cpu: CpuId, memory: &impl GuestMemory, effects: &mut Effects) {
-        self.change_lpis(effects, |lpis, effects| {
-            lpis.map(lpi, cpu, memory, effects);
-        });
+    /// An event was mapped to an LPI: it goes to this CPU, configured as guest memory says. Returns
+    /// whether it is enabled.
+    pub fn map_lpi(
+        &self,
+        lpi: Lpi,
+        cpu: CpuId,
+        memory: &impl GuestMemory,
+        effects: &mut Effects,
+    ) -> bool {
+        self.change_lpis(effects, |lpis, effects| lpis.map(lpi, cpu, memory, effects))
+            .unwrap_or(false)
     }
 
     /// No event is mapped to an LPI any more: it is not pending.

@@ -53,8 +53,9 @@ pub use self::distributor::Distributor;
 pub use self::domain::{LinkError, Lock, Locking, Region, Vgic};
 pub use self::effects::{CpuId, CpuSet, Effects, Physical};
 pub use self::irq::Irq;
-pub use self::lpi::{BadAddress, GuestMemory};
+pub use self::lpi::{BadAddress, GuestMemory, PART as LPI_PART};
 pub use self::mmio::{Access, Direction, Width};
+pub(crate) use self::mmio::{read_part, write_part};
 pub use self::sgi::SgiRegister;
 
 /// The architecture that a guest sees.

@@ -22,7 +22,7 @@ use crate::its::layout::{Attributes, LpiConfig, PendBaser, PropBaser};
 use queue::{Linked, Links, Queue};
 
 /// How many LPIs one call handles that handles many.
-const PART: u32 = 512;
+pub const PART: u32 = 512;
 /// Group 1 in `GICD_CTLR`: where LPIs are.
 const GROUP_1: u8 = 1 << 1;
 
@@ -240,11 +240,12 @@ impl Lpis {
         cpu: CpuId,
         memory: &impl GuestMemory,
         effects: &mut Effects,
-    ) {
+    ) -> bool {
         let config = self.read_one(lpi, memory);
         self.update(lpi, effects, |entry| entry.state.mapped = true);
         self.configure(lpi, config, effects);
         self.retarget(lpi, cpu, effects);
+        config.enabled
     }
 
     pub(super) fn unmap(&mut self, lpi: Lpi, effects: &mut Effects) {

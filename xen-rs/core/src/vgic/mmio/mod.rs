@@ -63,13 +63,13 @@ impl Access {
         Self { offset, ..self }
     }
 
-    const fn is_aligned(self) -> bool {
+    pub(crate) const fn is_aligned(self) -> bool {
         self.offset.is_multiple_of(self.width.bytes())
     }
 }
 
 /// Half of a register of 64 bits that an access of 32 or 64 bits reads.
-fn read_part(register: u64, access: Access) -> u64 {
+pub(crate) fn read_part(register: u64, access: Access) -> u64 {
     match (access.width, access.offset & 4) {
         (Width::Double, _) => register,
         (Width::Word, 0) => register & 0xffff_ffff,
@@ -79,7 +79,7 @@ fn read_part(register: u64, access: Access) -> u64 {
 }
 
 /// A register of 64 bits after an access of 32 or 64 bits has written its part.
-fn write_part(register: u64, access: Access, value: u64) -> u64 {
+pub(crate) fn write_part(register: u64, access: Access, value: u64) -> u64 {
     match (access.width, access.offset & 4) {
         (Width::Double, _) => value,
         (Width::Word, 0) => register & !0xffff_ffff | value & 0xffff_ffff,

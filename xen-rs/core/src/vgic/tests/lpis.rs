@@ -503,8 +503,6 @@ fn run(rig: &mut Rig, model: &mut BTreeMap<u32, Ideal>, step: &Step) {
         Step::Deschedule(cpu) => {
             rig.machine.sync(cpu);
             rig.machine.service(cpu);
-            // What came back from list registers goes where it belongs now, as messages would.
-            return;
         }
     }
 }

@@ -1,0 +1,347 @@
+//! From a device's message to the guest: two domains, their virtual ITSs and interrupt controllers,
+//! the driver, and a simulated ITS.
+
+extern crate std;
+
+use std::sync::Mutex;
+
+use proptest::prelude::*;
+use xen_abi::DomId;
+
+use super::*;
+use crate::its::layout::LpiConfig;
+use crate::its::simulated::{ItsRegisters, Kind, Machine};
+use crate::its::{self, Its, Lpis, Owner, Owners, Progress as Removal};
+use crate::vgic::lr::{Format, GicV3, ListRegisters};
+use crate::vgic::{Effects, Locking, Region, Version, Vgic};
+
+enum HostLocks {}
+
+impl Locking for HostLocks {
+    type Lock<T> = Mutex<T>;
+}
+
+/// Where each guest has the configuration of its LPIs: all enabled.
+const CONFIGURATION: u64 = 0x5000_0000;
+
+struct Domain {
+    guest: Guest,
+    vgic: Vgic<HostLocks>,
+}
+
+impl Domain {
+    fn new() -> Self {
+        let mut vgic = Vgic::new(Version::V3, 4, 32).unwrap();
+        vgic.offer_lpis(14).unwrap();
+        let mut guest = Guest::new();
+        let mut effects = Effects::new();
+        let mut write = |region, offset, value| {
+            let access = Access {
+                offset,
+                width: if offset & 0xffff == 0 {
+                    Width::Word
+                } else {
+                    Width::Double
+                },
+                direction: Direction::Write(value),
+            };
+            vgic.access(cpu(0), region, access, &mut effects);
+        };
+        write(Region::Distributor, 0, 0b11);
+        write(Region::Redistributors, 0x70, CONFIGURATION | 13);
+        for number in 0..4 {
+            write(Region::Redistributors, number << 17, 1);
+        }
+        for number in 0..64 {
+            guest.memory.bytes.insert(CONFIGURATION + number, 0xa1);
+        }
+        let mut effects = Effects::new();
+        while vgic.continue_lpis(&guest.memory, &mut effects) {}
+        Self { guest, vgic }
+    }
+
+    /// Takes an LPI on a vCPU, as the hardware would.
+    fn take(&self, number: usize) -> Option<u32> {
+        let mut registers = ListRegisters::<GicV3>::new(4);
+        self.vgic.flush(cpu(number), &mut registers);
+        let first = registers.used_mut().first_mut()?;
+        let taken = GicV3::decode(*first)?.id.get();
+        // The acknowledge leaves an inactive list register.
+        *first &= !(1 << 62);
+        let mut effects = Effects::new();
+        self.vgic.sync(cpu(number), &mut registers, &mut effects);
+        Some(taken)
+    }
+}
+
+struct Whole {
+    machine: Machine,
+    its: Its<ItsRegisters>,
+    lpis: Lpis,
+    owners: Owners,
+    domains: [Domain; 2],
+}
+
+impl Whole {
+    /// Two domains with a device each: 8 to the guest, and 0x100 and 0x101 to the host.
+    fn new() -> Self {
+        let kind = Kind {
+            speed: 8,
+            ..Kind::default()
+        };
+        let mut machine = Machine::new(&[kind], 4);
+        let config = its::Config {
+            coherent: true,
+            collections: 4,
+        };
+        let its = Its::start(machine.its(0), &mut machine, config).unwrap();
+        let lpis = Lpis::new(&mut machine, 16, true).unwrap();
+        let owners = Owners::new(lpis.count()).unwrap();
+        let mut whole = Self {
+            machine,
+            its,
+            lpis,
+            owners,
+            domains: [Domain::new(), Domain::new()],
+        };
+        for number in 0..4 {
+            let host = &mut whole.machine;
+            let (registers, name) = (host.redistributor(number), host.name_of(number));
+            whole.lpis.enable_on(&registers, host).unwrap();
+            whole
+                .its
+                .map_collection(host, collection(number), name)
+                .unwrap();
+        }
+        for domain in 0..2 {
+            whole.assign(domain);
+        }
+        whole
+    }
+
+    fn assign(&mut self, domain: usize) {
+        let device = DeviceId(0x100 + domain as u32);
+        self.its.add_device(&mut self.machine, device, 4).unwrap();
+        let host = HostDevice {
+            its: 0,
+            device,
+            first_event: EventId(0),
+            lpis: self.lpis.allocate(4).unwrap(),
+        };
+        let vits = &mut self.domains[domain].guest.vits;
+        vits.add_device(GuestDeviceId(8), host).unwrap();
+    }
+
+    fn take_away(&mut self, domain: usize) {
+        let id = GuestDeviceId(8);
+        while let Some(effect) = self.domains[domain].guest.vits.revoke_next(id) {
+            self.carry_out(domain, effect);
+        }
+        let host = self.domains[domain].guest.vits.remove_device(id).unwrap();
+        while self
+            .its
+            .remove_device(&mut self.machine, host.device)
+            .unwrap()
+            == Removal::More
+        {}
+        self.lpis.free(host.lpis);
+    }
+
+    /// What a guest's command asks for, in the order that the effects ask for.
+    fn carry_out(&mut self, domain: usize, effect: Effect) {
+        let host = &mut self.machine;
+        match effect {
+            Effect::Unmap { source, .. } => {
+                self.its
+                    .discard_event(host, source.device, source.event)
+                    .unwrap();
+                self.owners.set(source.lpi, None);
+            }
+            Effect::Clear { source, .. } => {
+                self.its.clear(host, source.device, source.event).unwrap();
+            }
+            Effect::Move { source, cpu, .. } => {
+                let to = collection(cpu.get() as u16);
+                self.its
+                    .move_event(host, source.device, source.event, to)
+                    .unwrap();
+            }
+            _ => {}
+        }
+        let Domain { guest, vgic } = &self.domains[domain];
+        effect.apply(vgic, &guest.memory, &mut Effects::new());
+        if let Effect::Map { source, lpi, cpu } = effect {
+            let owner = Owner {
+                domain: DomId::new(domain as u16),
+                lpi,
+            };
+            self.owners.set(source.lpi, Some(owner));
+            let enabled = LpiConfig {
+                enabled: true,
+                priority: 0xa0,
+            };
+            self.lpis.configure(host, source.lpi, enabled).unwrap();
+            let to = collection(cpu.get() as u16);
+            self.its
+                .map_event(host, source.device, source.event, source.lpi, to)
+                .unwrap();
+        }
+    }
+
+    fn run(&mut self, domain: usize, command: Command) {
+        for effect in self.domains[domain].guest.run(command) {
+            self.carry_out(domain, effect);
+        }
+    }
+
+    /// A device's message, all the way: the host's CPUs take what is pending.
+    fn message(&mut self, device: u32, event: u32) {
+        self.machine.message(0, DeviceId(device), EventId(event));
+        for number in 0..4 {
+            while let Some(intid) = self.machine.take(number) {
+                let owner = self.owners.of(Lpi::from_intid(intid).unwrap());
+                let Some(owner) = owner else {
+                    panic!("an LPI that is nobody's");
+                };
+                let vgic = &self.domains[usize::from(owner.domain.get())].vgic;
+                vgic.raise_lpi(owner.lpi, &mut Effects::new());
+            }
+        }
+    }
+
+    /// What each vCPU of each domain takes, until there is nothing more.
+    fn taken(&self) -> Vec<(usize, usize, u32)> {
+        let mut taken = Vec::new();
+        for (domain, it) in self.domains.iter().enumerate() {
+            for number in 0..4 {
+                while let Some(intid) = it.take(number) {
+                    taken.push((domain, number, intid));
+                }
+            }
+        }
+        taken
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Table(usize),
+    Map(usize, u32, u32, u16),
+    Move(usize, u32, u16),
+    Discard(usize, u32),
+    Raise(usize, u32),
+    Message(usize, u32),
+    Reassign(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let domain = 0..2_usize;
+    let one = (domain.clone(), 0..5_u32);
+    prop_oneof![
+        1 => domain.clone().prop_map(Step::Table),
+        5 => (one.clone(), 0..3_u32, 0..4_u16).prop_map(|((d, e), l, c)| Step::Map(d, e, l, c)),
+        2 => (one.clone(), 0..4_u16).prop_map(|((d, e), c)| Step::Move(d, e, c)),
+        1 => one.clone().prop_map(|(d, e)| Step::Discard(d, e)),
+        1 => one.clone().prop_map(|(d, e)| Step::Raise(d, e)),
+        9 => one.prop_map(|(d, e)| Step::Message(d, e)),
+        1 => domain.prop_map(Step::Reassign),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// Invariant I4: an LPI reaches its owner only, once, where the guest wants it.
+    #[test]
+    fn a_message_reaches_its_domain_once_and_no_other(
+        steps in prop::collection::vec(step(), 0..60)
+    ) {
+        let mut whole = Whole::new();
+        let free = whole.lpis.allocate(1).unwrap();
+        // Domain and event to LPI and vCPU.
+        let mut model: BTreeMap<(usize, u32), (u32, u16)> = BTreeMap::new();
+        for domain in 0..2 {
+            whole.domains[domain].guest.mapd(8, Some(2));
+        }
+        for step in steps {
+            let device = DeviceId(8);
+            match step {
+                Step::Table(domain) => {
+                    let at = Hpa::new(0);
+                    let table = Some(TranslationTable { at, event_bits: 2 });
+                    whole.run(domain, Command::Mapd { device, table });
+                    model.retain(|(of, _), _| *of != domain);
+                }
+                Step::Map(domain, event, number, to) => {
+                    // Every event has LPIs of its own, and two domains have the same ones.
+                    let number = event * 3 + number;
+                    let map = Command::map(device, EventId(event), lpi(number), collection(to));
+                    whole.run(domain, map);
+                    if event < 4 {
+                        model.entry((domain, event)).or_insert((number, to));
+                    }
+                }
+                Step::Move(domain, event, to) => {
+                    let collection = collection(to);
+                    let event_id = EventId(event);
+                    let movi = Command::Movi { device, event: event_id, collection };
+                    whole.run(domain, movi);
+                    if let Some(mapped) = model.get_mut(&(domain, event)) {
+                        mapped.1 = to;
+                    }
+                }
+                Step::Discard(domain, event) => {
+                    whole.run(domain, Command::Discard { device, event: EventId(event) });
+                    model.remove(&(domain, event));
+                }
+                Step::Raise(domain, event) | Step::Message(domain, event) => {
+                    if matches!(step, Step::Raise(..)) {
+                        whole.run(domain, Command::Int { device, event: EventId(event) });
+                    } else {
+                        whole.message(0x100 + domain as u32, event);
+                    }
+                    let expected: Vec<_> = model
+                        .get(&(domain, event))
+                        .map(|&(number, to)| (domain, usize::from(to), 8192 + number))
+                        .into_iter()
+                        .collect();
+                    prop_assert_eq!(whole.taken(), expected);
+                }
+                Step::Reassign(domain) => {
+                    whole.take_away(domain);
+                    whole.message(0x100 + domain as u32, 0);
+                    prop_assert_eq!(whole.taken(), []);
+                    whole.assign(domain);
+                    whole.domains[domain].guest.mapd(8, Some(2));
+                    model.retain(|(of, _), _| *of != domain);
+                }
+            }
+        }
+        for domain in 0..2 {
+            whole.take_away(domain);
+        }
+        whole.lpis.free(free);
+        for number in 0..whole.lpis.count() {
+            prop_assert_eq!(whole.owners.of(lpi(number)), None);
+        }
+        prop_assert!(whole.lpis.allocate(whole.lpis.count()).is_some());
+        prop_assert!(whole.machine.violations().is_empty());
+    }
+}
+
+#[test]
+fn cve_2024_26598_a_message_that_races_with_a_discard_changes_nothing() {
+    let mut whole = Whole::new();
+    let (device, event) = (DeviceId(8), EventId(0));
+    whole.domains[0].guest.mapd(8, Some(2));
+    whole.run(0, Command::map(device, event, lpi(3), collection(1)));
+    whole.message(0x100, 0);
+    // A host's CPU has looked the owner up, and is not further, when the event is discarded.
+    let owner = whole.owners.of(lpi(0)).unwrap();
+    whole.run(0, Command::Discard { device, event });
+    assert_eq!(whole.owners.of(lpi(0)), None);
+    whole.domains[0]
+        .vgic
+        .raise_lpi(owner.lpi, &mut Effects::new());
+    assert_eq!(whole.taken(), []);
+}
