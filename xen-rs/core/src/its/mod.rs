@@ -58,7 +58,7 @@ pub trait Registers {
 pub trait Memory {
     /// `size` bytes of zeros at a multiple of `align`, a power of two; `None` if there are none.
     fn allocate(&mut self, size: u64, align: u64) -> Option<Hpa>;
-    /// Takes back what was allocated with this size.
+    /// Takes back what was allocated with this size, which is no smaller than the alignment was.
     fn free(&mut self, at: Hpa, size: u64);
     /// Writes a byte of allocated memory.
     fn write8(&mut self, at: Hpa, value: u8);

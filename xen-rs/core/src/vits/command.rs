@@ -26,6 +26,9 @@ pub enum Refusal {
         /// The event.
         event: GuestEventId,
     },
+    /// The host has no room for a device.
+    #[error("the host's ITS has no room for device {:#x}", .0.0)]
+    NoRoom(GuestDeviceId),
     /// More bits than an event has.
     #[error("a table for events of {0} bits")]
     EventBits(u8),
@@ -94,13 +97,18 @@ impl Vits {
         device: DeviceId,
         table: Option<TranslationTable>,
     ) -> Result<Job, Refusal> {
-        let id = self.checked(device)?;
+        let id = self.in_table(device)?;
         let event_bits = table.map(|table| table.event_bits);
         if let Some(bits) = event_bits.filter(|bits| *bits > EVENT_BITS) {
             return Err(Refusal::EventBits(bits));
         }
-        // A table that it had is gone, with what was mapped in it.
-        self.device_mut(id)?.unmap();
+        let is_offered = self.offers.device(id).is_some();
+        match self.device_mut(id) {
+            // A table that it had is gone, with what was mapped in it.
+            Ok(device) => device.unmap(),
+            Err(_) if is_offered => {}
+            Err(refusal) => return Err(refusal),
+        }
         Ok(Job::unmap_all(id, event_bits))
     }
 
@@ -171,11 +179,17 @@ impl Vits {
 
     /// A device of the domain, for which its table has room.
     fn checked(&self, device: DeviceId) -> Result<GuestDeviceId, Refusal> {
+        let id = self.in_table(device)?;
+        self.device(id).map(|_| id)
+    }
+
+    /// An id for which the domain's table has room.
+    fn in_table(&self, device: DeviceId) -> Result<GuestDeviceId, Refusal> {
         let id = GuestDeviceId(device.0);
         if u64::from(id.0) >= self.registers.device_room() {
             return Err(Refusal::Device(id));
         }
-        self.device(id).map(|_| id)
+        Ok(id)
     }
 
     /// What an event is mapped to, and what it is on the host.

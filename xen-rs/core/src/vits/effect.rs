@@ -2,6 +2,7 @@
 
 use xen_types::Lpi;
 
+use super::device::{GuestDeviceId, HostDevice};
 use crate::its::{DeviceId, EventId};
 use crate::vgic::{CpuId, Effects, GuestMemory, Locking, Vgic};
 
@@ -21,6 +22,21 @@ pub struct Source {
 /// What the caller must do. `lpi` is the guest's, `source` the host's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Effect {
+    /// The guest gave a device a table whose id it was offered: the host's ITS gets to know the
+    /// device, and [`super::Vits::add_device`] follows. If it does not, the command is refused.
+    Attach {
+        /// What the guest calls the device.
+        id: GuestDeviceId,
+        /// Which of the host's ITSs.
+        its: usize,
+        /// What that ITS calls it.
+        device: DeviceId,
+        /// How many events the table has room for, at most 65536.
+        events: u32,
+    },
+    /// The guest took the table of such a device away, or has another one: the host's ITS is to
+    /// forget the device, and its LPIs are free. None of its events is mapped any more.
+    Detach(HostDevice),
     /// Messages of an event become an LPI. On the host last: the owner of the host's LPI is set and
     /// the LPI enabled before the host's ITS maps the event.
     Map {
@@ -107,6 +123,7 @@ impl Effect {
             Self::ReloadPart { first } => {
                 vgic.reload_lpis(first, memory, effects);
             }
+            Self::Attach { .. } | Self::Detach(_) => {}
             Self::MovePart { first, from, to } => {
                 vgic.move_pending_lpis(first, from, to, effects);
             }

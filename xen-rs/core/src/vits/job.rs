@@ -1,8 +1,9 @@
 //! Commands that have many effects, one after the other.
 
-use super::Vits;
+use super::command::Refusal;
 use super::device::{GuestDeviceId, GuestEventId};
 use super::effect::Effect;
+use super::{EVENT_BITS, Vits};
 use crate::its::CollectionId;
 use crate::vgic::{CpuId, LPI_PART};
 
@@ -21,6 +22,20 @@ enum Kind {
         device: GuestDeviceId,
         next: u32,
         event_bits: Option<u8>,
+    },
+    /// A device that is there for its table only goes with it.
+    Detach {
+        device: GuestDeviceId,
+        event_bits: Option<u8>,
+    },
+    /// It comes with a table.
+    Attach {
+        device: GuestDeviceId,
+        event_bits: u8,
+    },
+    GiveTable {
+        device: GuestDeviceId,
+        event_bits: u8,
     },
     /// A collection goes elsewhere, with all of its events.
     SendCollection {
@@ -92,15 +107,33 @@ impl Vits {
                 mut next,
                 event_bits,
             } => {
-                let effect = self.unmap_some(device, &mut next, event_bits);
-                if next != 0 {
-                    job.0 = Kind::UnmapAll {
+                let effect = self.unmap_some(device, &mut next);
+                job.0 = match next {
+                    0 => Kind::Detach { device, event_bits },
+                    next => Kind::UnmapAll {
                         device,
                         next,
                         event_bits,
-                    };
-                }
+                    },
+                };
                 effect
+            }
+            Kind::Detach { device, event_bits } => {
+                if let Some(event_bits) = event_bits {
+                    job.0 = Kind::Attach { device, event_bits };
+                }
+                self.detach(device)
+            }
+            Kind::Attach { device, event_bits } => {
+                job.0 = Kind::GiveTable { device, event_bits };
+                self.attach(device, event_bits)
+            }
+            Kind::GiveTable { device, event_bits } => {
+                match self.device_mut(device) {
+                    Ok(device) => device.give_table(event_bits),
+                    Err(_) => self.refuse(Refusal::NoRoom(device)),
+                }
+                None
             }
             Kind::SendCollection {
                 collection,
@@ -142,13 +175,8 @@ impl Vits {
         (next < self.config.lpis).then_some(next)
     }
 
-    /// Unmaps the next event, or gives the device its table after the last and sets `next` to 0.
-    fn unmap_some(
-        &mut self,
-        id: GuestDeviceId,
-        next: &mut u32,
-        event_bits: Option<u8>,
-    ) -> Option<Effect> {
+    /// Unmaps the next event, or sets `next` to 0 after the last.
+    fn unmap_some(&mut self, id: GuestDeviceId, next: &mut u32) -> Option<Effect> {
         let start = core::mem::take(next);
         let device = self.device(id).ok()?;
         let count = device.events();
@@ -169,10 +197,30 @@ impl Vits {
         let reached = start.saturating_add(LOOKS as u32);
         if reached < count {
             *next = reached;
-        } else if let (Ok(device), Some(bits)) = (self.device_mut(id), event_bits) {
-            device.give_table(bits);
         }
         None
+    }
+
+    /// Takes a device away that came of an offer.
+    fn detach(&mut self, id: GuestDeviceId) -> Option<Effect> {
+        self.offers.device(id)?;
+        let host = self.remove_device(id).ok()?;
+        Some(Effect::Detach(host))
+    }
+
+    /// Asks for a device of which an id is offered.
+    fn attach(&self, id: GuestDeviceId, event_bits: u8) -> Option<Effect> {
+        if self.device(id).is_ok() {
+            return None;
+        }
+        let (its, device) = self.offers.device(id)?;
+        let events = 1 << event_bits.min(EVENT_BITS);
+        Some(Effect::Attach {
+            id,
+            its,
+            device,
+            events,
+        })
     }
 
     /// Sends the next event of a collection where that goes now. `place` is where to look, and

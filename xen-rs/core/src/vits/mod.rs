@@ -10,7 +10,9 @@
 //! A guest's tables are address space that it can offer, and nothing is written there or read back:
 //! all state is here, of a size that is fixed when devices are given to the domain. A guest can
 //! name its own devices only, by ids that are its own: [`GuestDevice`] has the way from them to a
-//! device of the host, and from its events to the host's events and LPIs.
+//! device of the host, and from its events to the host's events and LPIs. A domain that finds its
+//! devices itself is offered ids instead ([`Offer`]): a device comes and goes with the table that
+//! the domain gives it.
 //!
 //! A wrong command is ignored and counted, as KVM does. Only a queue that cannot be read stalls.
 //!
@@ -20,6 +22,7 @@
 //! | `registers` | what the guest loads and stores |
 //! | `command` | what a command asks for |
 //! | `job` | commands that have many effects |
+//! | `offer` | ids that become devices when they are used |
 //! | `effect` | what must happen outside |
 
 extern crate alloc;
@@ -28,6 +31,7 @@ mod command;
 mod device;
 mod effect;
 mod job;
+mod offer;
 mod registers;
 #[cfg(test)]
 mod tests;
@@ -38,6 +42,8 @@ pub use self::command::Refusal;
 pub use self::device::{GuestDevice, GuestDeviceId, GuestEventId, HostDevice};
 pub use self::effect::{Effect, Source};
 use self::job::Job;
+pub use self::offer::Offer;
+use self::offer::Offers;
 use self::registers::Registers;
 use crate::its::CollectionId;
 use crate::its::command::Command;
@@ -123,6 +129,7 @@ pub struct Vits {
     collections: Vec<Option<CpuId>>,
     /// By id, ascending.
     devices: Vec<GuestDevice>,
+    offers: Offers,
     job: Option<Job>,
     refused: u64,
     last_refusal: Option<Refusal>,
@@ -162,10 +169,29 @@ impl Vits {
             registers: Registers::new(),
             collections: targets,
             devices: Vec::new(),
+            offers: Offers::new(),
             job: None,
             refused: 0,
             last_refusal: None,
         })
+    }
+
+    /// Offers the domain ids of devices that it finds itself. When it gives one of them a table,
+    /// [`Effect::Attach`] asks for the device.
+    ///
+    /// # Errors
+    /// [`VitsError::OutOfMemory`].
+    pub fn offer(&mut self, offer: Offer) -> Result<(), VitsError> {
+        self.offers.add(offer)
+    }
+
+    /// Takes an id back that was offered. A device that came of it stays until
+    /// [`Vits::remove_device`].
+    ///
+    /// # Errors
+    /// [`VitsError::OutOfMemory`].
+    pub fn withdraw(&mut self, id: GuestDeviceId) -> Result<(), VitsError> {
+        self.offers.withdraw(id)
     }
 
     /// Gives the domain a device, none of whose events is mapped. All memory that its events will
@@ -241,10 +267,7 @@ impl Vits {
         match job {
             Ok(Some(job)) => return self.go_on(job),
             Ok(None) => {}
-            Err(refusal) => {
-                self.refused = self.refused.saturating_add(1);
-                self.last_refusal = Some(refusal);
-            }
+            Err(refusal) => self.refuse(refusal),
         }
         self.registers.advance();
         Step::Again
@@ -278,6 +301,11 @@ impl Vits {
     /// Why the last of them was.
     pub const fn last_refusal(&self) -> Option<Refusal> {
         self.last_refusal
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        self.refused = self.refused.saturating_add(1);
+        self.last_refusal = Some(refusal);
     }
 
     fn go_on(&mut self, mut job: Job) -> Step {

@@ -4,6 +4,7 @@ extern crate std;
 
 mod commands;
 mod linux;
+mod offers;
 mod properties;
 mod registers;
 mod whole;

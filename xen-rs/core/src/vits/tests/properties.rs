@@ -149,6 +149,7 @@ fn carry_out(outside: &mut Outside, effect: Effect) {
         | Effect::Raise { source, lpi }
         | Effect::Clear { source, lpi } => assert_eq!(outside[&source].0, lpi),
         Effect::ReloadPart { first } | Effect::MovePart { first, .. } => assert!(first < 8192),
+        Effect::Attach { .. } | Effect::Detach(_) => panic!("nothing was offered"),
     }
 }
 
