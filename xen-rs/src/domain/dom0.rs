@@ -10,7 +10,9 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU8};
 
 use log::{info, warn};
-use platform_dt::dom0::{self, Dom0Error, Dom0Plan, Dom0Resources, GuestGic, HypervisorNode};
+use platform_dt::dom0::{
+    self, Dom0Error, Dom0Plan, Dom0Resources, GuestGic, GuestIts, HypervisorNode,
+};
 use platform_dt::{BootInfo, Gic, Host, HostTree, Module, ModuleKind};
 use smmu::Vmid;
 use xen_abi::DomId;
@@ -23,6 +25,7 @@ use xen_core::paging::{MapError, OutOfTables};
 use xen_core::psci::Power;
 use xen_core::sched::AddError as SchedulerError;
 use xen_core::vgic::{CpuId, CreateError, Effects, LinkError, Region, Version, Vgic};
+use xen_core::vits::VitsError;
 use xen_types::{Gpa, GpaRange, Hpa, HpaRange, IntId, PAGE_SIZE};
 
 use self::banks::Banks;
@@ -30,12 +33,14 @@ use super::complaints::Complaints;
 use super::grants::Grants;
 use super::interrupts::Masking;
 use super::memory::before_start;
+use super::messages::Messages;
 use super::space::{self, Space};
 use super::table::{self, Taken};
 use super::timer::TimerInterrupts;
 use super::{Domain, Vcpu, events, schedule};
 use crate::arch::cache;
 use crate::arch::percpu::PerCpu;
+use crate::gic::its::{self, Service};
 use crate::lock::IrqLock;
 use crate::memory::frames::OutOfFrames;
 use crate::memory::page::Page;
@@ -50,6 +55,8 @@ const DEFAULT_MEMORY: u64 = 512 << 20;
 const REDISTRIBUTOR: u64 = 0x2_0000;
 /// Bytes of a GICv2 CPU interface, real or virtual.
 const CPU_INTERFACE: u64 = 0x2000;
+/// Bits of INTIDs: with 14 there are 8192 LPIs.
+const LPI_BITS: u8 = 14;
 
 /// Why there is no Dom0.
 #[derive(Debug, thiserror::Error)]
@@ -78,6 +85,9 @@ pub enum BuildError {
     /// An interrupt that cannot be passed on.
     #[error("{0}")]
     Link(#[from] LinkError),
+    /// No ITS.
+    #[error("{0}")]
+    Messages(#[from] VitsError),
     /// The timers have no private interrupts.
     #[error("the timers' interrupts are not private to a CPU (PPIs)")]
     Timers,
@@ -157,10 +167,11 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
     let mut space = map(&banks, &resources, &frames)?;
     let translation = space.translation()?;
     let mut effects = Effects::new();
-    let vgic = interrupt_controller(&resources, frames.version(), vcpus, &mut effects)?;
+    let vgic = interrupt_controller(&resources, &frames, vcpus, &mut effects)?;
     let domain = Arc::new(Domain {
         id: DOM0,
         translation,
+        messages: Messages::of_host(frames.its(), vcpus, vgic.lpis())?,
         timers: timers(from)?,
         last_ran: last_ran(from.cpus),
         complaints: Complaints::new(),
@@ -204,6 +215,8 @@ enum Frames {
     V3 {
         distributor: GpaRange,
         redistributors: GpaRange,
+        /// One for each of the host's, in their order.
+        its: Vec<GpaRange>,
     },
 }
 
@@ -242,6 +255,10 @@ impl Frames {
         Some(Self::V3 {
             distributor: direct(gic.distributor),
             redistributors: GpaRange::new(first, REDISTRIBUTOR * vcpus as u64)?,
+            its: its::services()
+                .iter()
+                .map(|its| direct(its.registers))
+                .collect(),
         })
     }
 
@@ -252,13 +269,22 @@ impl Frames {
         }
     }
 
-    /// The frames that trap.
+    /// The registers of its ITSs.
+    fn its(&self) -> &[GpaRange] {
+        match self {
+            Self::V2 { .. } => &[],
+            Self::V3 { its, .. } => its,
+        }
+    }
+
+    /// The frames of the interrupt controller itself that trap.
     fn emulated(&self) -> Vec<(Region, GpaRange)> {
         match *self {
             Self::V2 { distributor, .. } => Vec::from([(Region::Distributor, distributor)]),
             Self::V3 {
                 distributor,
                 redistributors,
+                ..
             } => Vec::from([
                 (Region::Distributor, distributor),
                 (Region::Redistributors, redistributors),
@@ -332,6 +358,14 @@ fn device_tree(
     ramdisk: Option<GpaRange>,
     vcpus: usize,
 ) -> Result<(Vec<u8>, Dom0Resources), BuildError> {
+    let its: Vec<GuestIts<'_>> = its::services()
+        .iter()
+        .zip(frames.its())
+        .map(|(host, registers)| GuestIts {
+            path: &host.path,
+            registers: *registers,
+        })
+        .collect();
     let plan = Dom0Plan {
         memory,
         vcpus: vcpus as u32,
@@ -357,11 +391,12 @@ fn device_tree(
             Frames::V3 {
                 distributor,
                 redistributors,
+                ..
             } => GuestGic::V3 {
                 distributor: *distributor,
                 redistributors: core::slice::from_ref(redistributors),
                 stride: None,
-                its: &[],
+                its: &its,
             },
         },
         console: from.console,
@@ -390,17 +425,25 @@ fn map(banks: &Banks, resources: &Dom0Resources, frames: &Frames) -> Result<Spac
         let host = virtual_cpu_interface.start();
         space.map(*cpu_interface, host, Attributes::Device)?;
     }
+    if iommu::translates() {
+        // A device's message passes the translation of its memory accesses.
+        let doorbells: Vec<HpaRange> = its::services().iter().map(Service::doorbell).collect();
+        map_devices(&mut space, &doorbells)?;
+    }
     Ok(space)
 }
 
 /// The virtual interrupt controller, with the host's interrupts that are Dom0's behind it.
 fn interrupt_controller(
     resources: &Dom0Resources,
-    version: Version,
+    frames: &Frames,
     vcpus: usize,
     effects: &mut Effects,
 ) -> Result<Vgic<Masking>, BuildError> {
-    let vgic = Vgic::new(version, vcpus, gic::shared_interrupts())?;
+    let mut vgic = Vgic::new(frames.version(), vcpus, gic::shared_interrupts())?;
+    if !frames.its().is_empty() {
+        vgic.offer_lpis(LPI_BITS)?;
+    }
     for interrupt in &resources.interrupts {
         if let IntId::Spi(spi) = interrupt.id {
             gic::configure(interrupt.id, interrupt.trigger);

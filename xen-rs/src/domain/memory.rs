@@ -5,7 +5,7 @@
 //! Each page is RAM of the domain, and referenced while it is copied: another vCPU may give it up,
 //! and it is nobody else's until the copy is over.
 
-use xen_types::{Hpa, HpaRange, PAGE_SIZE};
+use xen_types::{Gpa, Hpa, HpaRange, PAGE_SIZE};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::Domain;
@@ -44,6 +44,38 @@ pub fn copy_from(domain: &Domain, address: u64, into: &mut [u8]) -> Result<(), B
             );
         }
         at = at.wrapping_add(now.len() as u64);
+        rest = later;
+    }
+    Ok(())
+}
+
+/// Copies bytes of a domain's RAM from one of its physical addresses.
+///
+/// # Errors
+/// [`BadAddress`] where not all of it is RAM of its own; what `into` holds then is unspecified.
+pub fn copy_from_ram(domain: &Domain, address: Gpa, into: &mut [u8]) -> Result<(), BadAddress> {
+    let mut at = address;
+    let mut rest = into;
+    while !rest.is_empty() {
+        let room = (PAGE_SIZE - at.offset_in_page()) as usize;
+        let (now, later) = rest.split_at_mut(room.min(rest.len()));
+        let frame = domain.space.lock().reference_ram(at.frame(), false);
+        let frame = frame.map_err(|_| BadAddress)?;
+        let host = frame
+            .address()
+            .and_then(|page| page.checked_add(at.offset_in_page()));
+        let source = host.and_then(|host| HpaRange::new(host, now.len() as u64));
+        // Which gives the reference back.
+        let source = Piece(source.ok_or(BadAddress)?);
+        // SAFETY: as in `copy_from`.
+        unsafe {
+            core::ptr::copy_nonoverlapping(
+                source.address() as *const u8,
+                now.as_mut_ptr(),
+                now.len(),
+            );
+        }
+        at = at.checked_add(now.len() as u64).ok_or(BadAddress)?;
         rest = later;
     }
     Ok(())

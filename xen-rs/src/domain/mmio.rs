@@ -4,6 +4,7 @@
 use xen_core::vgic::{Access, Direction, Region, Width};
 use xen_types::Gpa;
 
+use super::messages::Register;
 use super::run::Running;
 
 /// Carries out the access that took the vCPU out, or gives it the abort that hardware would.
@@ -35,7 +36,7 @@ fn emulate(running: &mut Running<'_>) -> Option<()> {
     let syndrome = running.context.syndrome();
     let access = syndrome.mmio().filter(|_| syndrome.has_ipa())?;
     let address = Gpa::new(running.context.fault_address());
-    let (region, offset) = running.domain.gic_register(address)?;
+    let device = running.domain.device_at(address)?;
     let width = match access.bytes {
         1 => Width::Byte,
         2 => Width::Half,
@@ -48,20 +49,18 @@ fn emulate(running: &mut Running<'_>) -> Option<()> {
     } else {
         Direction::Read
     };
-    let request = Access {
+    let request = |offset| Access {
         offset,
         width,
         direction,
     };
-    if running.domain.vgic.is_about_state(region, offset) {
-        running
-            .interface
-            .sync(&running.domain.vgic, &mut running.effects);
-    }
-    let value = running
-        .domain
-        .vgic
-        .access(running.vcpu.id, region, request, &mut running.effects);
+    let value = match device {
+        Device::Gic(region, offset) => access_gic(running, region, request(offset)),
+        Device::Its(register) => {
+            let request = request(register.offset);
+            register.access(request)
+        }
+    };
     if !access.write {
         let value = access.loaded(value);
         running.context.set_register(access.register, value);
@@ -70,7 +69,35 @@ fn emulate(running: &mut Running<'_>) -> Option<()> {
     Some(())
 }
 
+/// What is emulated.
+enum Device<'a> {
+    /// A register of the interrupt controller.
+    Gic(Region, u32),
+    /// A register of an ITS.
+    Its(Register<'a>),
+}
+
+fn access_gic(running: &mut Running<'_>, region: Region, access: Access) -> u64 {
+    let domain = running.domain;
+    if domain.vgic.is_about_state(region, access.offset) {
+        running.interface.sync(&domain.vgic, &mut running.effects);
+    }
+    let value = domain
+        .vgic
+        .access(running.vcpu.id, region, access, &mut running.effects);
+    if domain.vgic.enables_lpis(region, access.offset) && domain.vgic.has_lpi_work() {
+        domain.messages.note_work();
+    }
+    value
+}
+
 impl super::Domain {
+    fn device_at(&self, address: Gpa) -> Option<Device<'_>> {
+        let gic = self.gic_register(address);
+        gic.map(|(region, offset)| Device::Gic(region, offset))
+            .or_else(|| self.messages.register(address).map(Device::Its))
+    }
+
     /// The register of the interrupt controller at an address.
     fn gic_register(&self, address: Gpa) -> Option<(Region, u32)> {
         self.gic_frames.iter().find_map(|(region, frames)| {

@@ -10,6 +10,7 @@ pub mod hypercall;
 mod id_registers;
 pub mod interrupts;
 pub mod memory;
+pub mod messages;
 pub mod mmio;
 mod registers;
 mod reservation;
@@ -42,6 +43,8 @@ use xen_types::{Gpa, GpaRange, IntId, PAGE_SIZE};
 use self::complaints::Complaints;
 use self::grants::Grants;
 use self::interrupts::Masking;
+use self::messages::Messages;
+pub use self::messages::take as take_message;
 use self::space::{Space, Translation};
 use self::timer::TimerInterrupts;
 pub use self::vcpu::Vcpu;
@@ -65,6 +68,8 @@ pub struct Domain {
     pub ram: Vec<GpaRange>,
     /// Where it finds its interrupt controller.
     pub gic_frames: Vec<(Region, GpaRange)>,
+    /// What it has for messages of its devices.
+    pub messages: Messages,
     /// Where its timers interrupt.
     pub timers: TimerInterrupts,
     /// Its vCPUs.

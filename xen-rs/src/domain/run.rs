@@ -84,7 +84,7 @@ pub fn run(cpu: &PerCpu, resident: &mut Resident, deadlines: &mut Deadlines) -> 
     let next = loop {
         match running.step(cpu) {
             Next::Run => (),
-            Next::Wait if running.has_interrupt() => (),
+            Next::Wait if running.has_interrupt() || running.domain.messages.has_work() => (),
             next => break next,
         }
     };
@@ -95,6 +95,9 @@ pub fn run(cpu: &PerCpu, resident: &mut Resident, deadlines: &mut Deadlines) -> 
 impl Running<'_> {
     /// Into the guest and out again.
     fn step(&mut self, cpu: &PerCpu) -> Next {
+        if self.domain.messages.has_work() {
+            self.domain.go_on_with_messages(&mut self.effects);
+        }
         self.interface.refresh(&self.domain.vgic, &mut self.effects);
         self.carry_out();
         if cpu.must_look.load(Ordering::Relaxed) && schedule::must_switch(cpu, self.deadlines) {

@@ -4,7 +4,7 @@
 //! is; what a distributor and the private part of a CPU have in common is in `frame`.
 
 mod frame;
-mod its;
+pub mod its;
 mod v2;
 mod v3;
 
@@ -13,7 +13,7 @@ use core::sync::atomic::Ordering;
 use log::{info, warn};
 use platform_dt::{Gic as GicNode, Timer};
 use spin::Once;
-use xen_types::{IntId, Interrupt, Sgi, Trigger};
+use xen_types::{IntId, Interrupt, Lpi, Sgi, Trigger};
 
 use crate::arch::{barrier, interrupts, percpu, time};
 use crate::memory::device::{MapError, Registers};
@@ -125,10 +125,7 @@ pub fn init(node: &GicNode, timer: &Timer) -> Result<(), GicError> {
     };
     let maintenance = match node {
         GicNode::V2(node) => node.maintenance,
-        GicNode::V3(node) => {
-            its::report(&node.its);
-            node.maintenance
-        }
+        GicNode::V3(node) => node.maintenance,
     };
     CONTROLLER.call_once(|| controller);
     OWN.call_once(|| Own {
@@ -196,8 +193,19 @@ fn dispatch(cpu: &percpu::PerCpu, interrupt: Acknowledged) -> Done {
         // It took the CPU out of its guest or its sleep, which was its purpose.
         Some(IntId::Sgi(KICK)) => Done::Here,
         Some(id @ IntId::Ppi(_)) if take_own(cpu, id) => Done::Here,
+        Some(IntId::Lpi(lpi)) => take_message(lpi),
         _ => dispatch_other(cpu, interrupt),
     }
+}
+
+/// Gives a message's interrupt to its owner. It has no active state to end (IHI 0069, 4.1.2). One that
+/// is nobody's was sent before its event was discarded.
+#[inline(never)]
+fn take_message(lpi: Lpi) -> Done {
+    if let Some(owner) = its::owner_of(lpi) {
+        domain::take_message(owner);
+    }
+    Done::ByDomain
 }
 
 #[inline(never)]

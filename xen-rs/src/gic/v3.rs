@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
 use platform_dt::GicV3 as Node;
-use xen_types::{Affinity, IntId, Sgi, Spi, Trigger};
+use xen_core::its::Redistributor as Name;
+use xen_types::{Affinity, Hpa, IntId, Sgi, Spi, Trigger};
 
-use super::{Acknowledged, Controller, GicError, announce, frame};
+use super::{Acknowledged, Controller, GicError, announce, frame, its};
 use crate::arch::sysreg::{read_sysreg, read_sysreg_volatile, write_sysreg};
 use crate::arch::{barrier, percpu, time};
 use crate::memory::device::{self, Registers};
@@ -49,6 +50,8 @@ pub struct GicV3 {
 
 struct Redistributor {
     affinity: u32,
+    /// How an ITS names it.
+    name: Name,
     control: Registers,
     private: Registers,
 }
@@ -70,7 +73,8 @@ impl GicV3 {
             distributor,
             redistributors,
         };
-        let lines = ((gic.distributor.read32(GICD_TYPER) & 0x1f) + 1) * 32;
+        let typer = gic.distributor.read32(GICD_TYPER);
+        let lines = ((typer & 0x1f) + 1) * 32;
         gic.init_distributor(lines)?;
         announce(
             3,
@@ -81,6 +85,7 @@ impl GicV3 {
                 node.redistributors.len()
             ),
         );
+        its::init(node, typer, gic.redistributors.len());
         Ok(Box::new(gic))
     }
 
@@ -140,6 +145,10 @@ fn find_redistributors(node: &Node) -> Result<Vec<Redistributor>, GicError> {
             let typer = mapped.read64(offset + GICR_TYPER);
             found.push(Redistributor {
                 affinity: (typer >> 32) as u32,
+                name: Name {
+                    number: (typer >> 8) as u16,
+                    frames: Hpa::new(region.start().get() + offset as u64),
+                },
                 control: mapped.part(offset, SGI_FRAME),
                 private: mapped.part(offset + SGI_FRAME, SGI_FRAME),
             });
@@ -191,6 +200,7 @@ impl Controller for GicV3 {
         frame::reset(&own.private, 0, 32);
         frame::put_in_group_1(&own.private, 0, 32);
         init_cpu_interface()?;
+        its::init_cpu(&own.control, own.name);
         let cpu = percpu::this();
         cpu.sgi_target.store(cpu.affinity.get(), Ordering::Relaxed);
         Ok(())

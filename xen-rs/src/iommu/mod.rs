@@ -207,6 +207,11 @@ fn units() -> impl Iterator<Item = &'static Unit> {
     UNITS.get().into_iter().flatten()
 }
 
+/// Whether devices are behind an IOMMU that translates what they access.
+pub fn translates() -> bool {
+    units().any(|unit| matches!(unit.state, State::Isolates(_)))
+}
+
 /// Whether an IOMMU reads page tables past the caches: a descriptor must then be cleaned to memory.
 #[inline]
 pub fn reads_memory() -> bool {

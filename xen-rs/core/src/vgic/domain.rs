@@ -152,6 +152,13 @@ impl<L: Locking> Vgic<L> {
         }
     }
 
+    /// Whether a register is that by which a guest enables LPIs: [`Vgic::has_lpi_work`] is to be asked
+    /// after a store to it.
+    #[inline]
+    pub const fn enables_lpis(&self, region: Region, offset: u32) -> bool {
+        matches!(region, Region::Redistributors) && lpi::is_control(offset)
+    }
+
     /// A load or store by `cpu`, whose list registers must have been synced before if it
     /// [is about states][Vgic::is_about_state]. Returns what a load reads, zero for a store; what does not exist reads zero and ignores writes.
     pub fn access(&self, cpu: CpuId, region: Region, access: Access, effects: &mut Effects) -> u64 {
@@ -364,8 +371,7 @@ impl<L: Locking> Vgic<L> {
         .flatten()
     }
 
-    /// Whether a CPU enabled LPIs, so that [`Vgic::continue_lpis`] has something to do. To be asked
-    /// after each access to a redistributor.
+    /// Whether a CPU enabled LPIs, so that [`Vgic::continue_lpis`] has something to do.
     pub fn has_lpi_work(&self) -> bool {
         self.lpis
             .as_ref()

@@ -15,6 +15,11 @@ pub enum Register {
     Pending,
 }
 
+/// Whether a register of the redistributors is `GICR_CTLR`.
+pub const fn is_control(offset: u32) -> bool {
+    offset & ((1 << super::redistributor::SIZE_SHIFT) - 1) == GICR_CTLR
+}
+
 /// The register that an access reaches, if it is one of these.
 pub fn decode(access: Access) -> Option<Register> {
     if !access.is_aligned() {
