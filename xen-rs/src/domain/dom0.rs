@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicBool, AtomicU8};
 
 use log::{info, warn};
 use platform_dt::dom0::{
-    self, Dom0Error, Dom0Plan, Dom0Resources, GuestGic, GuestIts, HypervisorNode,
+    self, Dom0Error, Dom0Plan, Dom0Resources, GuestGic, GuestIts, GuestV2m, HypervisorNode,
 };
 use platform_dt::{BootInfo, Gic, Host, HostTree, Module, ModuleKind};
 use smmu::Vmid;
@@ -41,6 +41,7 @@ use super::{Domain, Vcpu, events, schedule};
 use crate::arch::cache;
 use crate::arch::percpu::PerCpu;
 use crate::gic::its::{self, Service};
+use crate::gic::v2m;
 use crate::lock::IrqLock;
 use crate::memory::frames::OutOfFrames;
 use crate::memory::page::Page;
@@ -366,6 +367,17 @@ fn device_tree(
             registers: *registers,
         })
         .collect();
+    let v2m_frames: Vec<GuestV2m<'_>> = v2m::frames()
+        .iter()
+        .filter_map(|frame| {
+            let spis = frame.take()?;
+            Some(GuestV2m {
+                path: &frame.path,
+                base: spis.first(),
+                count: spis.count(),
+            })
+        })
+        .collect();
     let plan = Dom0Plan {
         memory,
         vcpus: vcpus as u32,
@@ -386,7 +398,7 @@ fn device_tree(
             } => GuestGic::V2 {
                 distributor: *distributor,
                 cpu_interface: *cpu_interface,
-                v2m_frames: &[],
+                v2m_frames: &v2m_frames,
             },
             Frames::V3 {
                 distributor,

@@ -6,6 +6,7 @@
 mod frame;
 pub mod its;
 mod v2;
+pub mod v2m;
 mod v3;
 
 use core::sync::atomic::Ordering;
@@ -124,7 +125,10 @@ pub fn init(node: &GicNode, timer: &Timer) -> Result<(), GicError> {
         GicNode::V3(node) => alloc::boxed::Box::leak(v3::GicV3::new(node)?),
     };
     let maintenance = match node {
-        GicNode::V2(node) => node.maintenance,
+        GicNode::V2(node) => {
+            v2m::init(&node.v2m_frames);
+            node.maintenance
+        }
         GicNode::V3(node) => node.maintenance,
     };
     CONTROLLER.call_once(|| controller);

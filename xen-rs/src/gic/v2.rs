@@ -51,14 +51,7 @@ impl GicV2 {
             gic.distributor.write32(GICD_ITARGETSR + word, target);
         }
         gic.distributor.write32(GICD_CTLR, 1);
-        announce(
-            2,
-            lines,
-            format_args!(
-                "{cpus} CPU interfaces, {} MSI frames",
-                node.v2m_frames.len()
-            ),
-        );
+        announce(2, lines, format_args!("{cpus} CPU interfaces"));
         Ok(Box::new(gic))
     }
 
