@@ -178,6 +178,21 @@ impl Devices {
     }
 }
 
+/// After `messages` and `follow`: the disk has an interrupt for itself and one for each queue, of which
+/// there is one a CPU; the network card has three, which came to all CPUs.
+///
+/// # Errors
+/// If the drivers use other interrupts.
+pub fn expect_messages(session: &mut Session, cpus: u32) -> Result<()> {
+    session.expect(&format!(
+        "^DEVICES: nvme0q has {} message interrupts",
+        cpus + 1
+    ))?;
+    session.expect("^DEVICES: eth0 has 3 message interrupts")?;
+    session.expect(&format!("^DEVICES: messages followed to {cpus} CPUs"))?;
+    Ok(())
+}
+
 /// After `devices_once`.
 ///
 /// # Errors

@@ -41,6 +41,39 @@ disk_round() {
     [ "$(copy $((part * 16)) 16)" = "$(echo $PART_SUMS | cut -d' ' -f$((part + 1)))" ]
 }
 
+# Prints how many messages each device can interrupt with.
+messages() {
+    for name in nvme0q $NIC; do
+        echo "DEVICES: $name has $(grep $name /proc/interrupts | grep -c MSI) message interrupts"
+    done
+}
+
+# on_cpu IRQ CPU: how often it came there.
+on_cpu() {
+    awk -v irq="$1:" -v cpu="$2" '$1 == irq { print $(cpu + 2) }' /proc/interrupts
+}
+
+# Sends an interrupt of the network card to each CPU in turn, and prints to how many it came.
+follow() {
+    irq=$(grep $NIC-rx /proc/interrupts | cut -d: -f1 | tr -d ' ') came=0
+    for cpu in $(seq 0 $(($(nproc) - 1))); do
+        echo "$cpu" > "/proc/irq/$irq/smp_affinity_list"
+        before=$(on_cpu "$irq" "$cpu")
+        net_round
+        [ "$(on_cpu "$irq" "$cpu")" -gt "$before" ] && came=$((came + 1))
+    done
+    echo "DEVICES: messages followed to $came CPUs"
+}
+
+# Takes the disk from its driver, which gives its interrupts up, and gives it back.
+rebind() {
+    device=$(basename "$(readlink -f /sys/class/nvme/nvme0/device)")
+    echo "$device" > /sys/bus/pci/drivers/nvme/unbind
+    await "[ ! -b $DISK ]" || return 1
+    echo "$device" > /sys/bus/pci/drivers/nvme/bind
+    await "[ -b $DISK ]"
+}
+
 fetch() {
     wget -q -O - "$URL" | crc32
 }

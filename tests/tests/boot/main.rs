@@ -5,6 +5,7 @@ mod bad_input;
 mod boards;
 mod dom0;
 mod dom0_devices;
+mod dom0_messages;
 mod entry;
 mod exceptions;
 mod fuzz;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         .chain(abi::tests())
         .chain(dom0_devices::tests())
         .chain(smmu::tests())
+        .chain(dom0_messages::tests())
         .map(|test| trial(test, artifacts.clone()))
         .collect();
     let wanted = trials.iter().any(|trial| !arguments.is_filtered_out(trial));
