@@ -16,6 +16,7 @@ pub mod exception;
 pub mod firmware;
 pub mod gic;
 pub mod hypercall;
+pub mod its;
 pub mod machine;
 pub mod mmio;
 pub mod mmu;

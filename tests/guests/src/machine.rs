@@ -10,6 +10,8 @@ use crate::mmu;
 pub struct Machine {
     /// Its interrupt controller.
     pub gic: Gic,
+    /// The registers of its first ITS.
+    pub its: Option<u64>,
     /// Where the bank of RAM ends that the guest is in.
     pub ram_end: u64,
     arguments: &'static str,
@@ -25,6 +27,7 @@ impl Machine {
         let tree: Fdt<'static> = unsafe { Fdt::from_ptr(tree) }.expect("a device tree in x0");
         Self {
             gic: gic(&tree).expect("an interrupt controller in the device tree"),
+            its: its(&tree),
             ram_end: ram_end(&tree).expect("memory in the device tree"),
             arguments: tree.chosen().bootargs().unwrap_or_default(),
         }
@@ -62,6 +65,11 @@ fn gic(tree: &Fdt<'_>) -> Option<Gic> {
         distributor,
         cpu_interface,
     })
+}
+
+fn its(tree: &Fdt<'_>) -> Option<u64> {
+    let node = tree.find_compatible(&["arm,gic-v3-its"])?;
+    Some(node.reg()?.next()?.starting_address as u64)
 }
 
 fn ram_end(tree: &Fdt<'_>) -> Option<u64> {

@@ -22,6 +22,26 @@ pub fn write32(address: u64, value: u32) {
     }
 }
 
+/// Loads a doubleword.
+#[inline(always)]
+pub fn read64(address: u64) -> u64 {
+    let value: u64;
+    // SAFETY: as in `read32`.
+    unsafe {
+        asm!("ldr {0}, [{1}]", out(reg) value, in(reg) address, options(nostack));
+    }
+    value
+}
+
+/// Stores a doubleword.
+#[inline(always)]
+pub fn write64(address: u64, value: u64) {
+    // SAFETY: as in `write32`; tables that a register names are of the guest's own memory.
+    unsafe {
+        asm!("str {0}, [{1}]", in(reg) value, in(reg) address, options(nostack));
+    }
+}
+
 /// Stores a byte.
 #[inline(always)]
 pub fn write8(address: u64, value: u8) {

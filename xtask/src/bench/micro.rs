@@ -38,6 +38,12 @@ const ROWS: [(&str, &str); 12] = [
     ("sgi-idle", "SGI to an idle vCPU, to IRQ entry"),
 ];
 
+/// Rows that need an ITS, and what they may be at most.
+const MESSAGE_ROWS: [(&str, &str, u64); 2] = [
+    ("its-int", "event by INT, to IRQ entry", 900),
+    ("its-map", "event mapped by MAPTI", 2500),
+];
+
 /// Instructions of each row, by its name in the guest.
 type Costs = BTreeMap<String, u64>;
 
@@ -122,7 +128,7 @@ fn group(gic: GicVersion, xen: &Costs, ours: Result<Costs>) -> Result<Group> {
         }
         Err(error) => return Err(error),
     };
-    let figures = ROWS
+    let mut figures = ROWS
         .iter()
         .map(|(row, name)| {
             let missing = |whose| format!("no row {row} under {whose}");
@@ -138,11 +144,14 @@ fn group(gic: GicVersion, xen: &Costs, ours: Result<Costs>) -> Result<Group> {
     let reached = figures
         .iter()
         .filter(|figure| figure.ratio().is_some_and(|ratio| ratio <= AIM));
+    let reached = reached.count();
     let note = format!(
-        "{} of {} rows are at the aim of {AIM} or below",
-        reached.count(),
+        "{reached} of {} rows are at the aim of {AIM} or below",
         figures.len()
     );
+    if gic == GicVersion::V3 {
+        figures.extend(messages(xen, &ours)?);
+    }
     Ok(Group {
         title,
         figures,
@@ -193,4 +202,18 @@ mod tests {
         assert!(group.notes[0].contains(REFUSAL));
         assert!(super::group(GicVersion::V3, &all(1), Err(anyhow::anyhow!("x"))).is_err());
     }
+}
+
+/// The rows of messages, which Xen has where its control domain may use the device.
+fn messages(xen: &Costs, ours: &Costs) -> Result<Vec<Figure>> {
+    let figure = |&(row, name, limit): &(&str, &str, u64)| {
+        let missing = || format!("no row {row} under xen-rs");
+        Ok(Figure {
+            name: format!("{name}, GICv3"),
+            ours: *ours.get(row).with_context(missing)?,
+            xen: xen.get(row).copied(),
+            limit: Some(Limit::Number(limit)),
+        })
+    };
+    MESSAGE_ROWS.iter().map(figure).collect()
 }

@@ -33,7 +33,7 @@ pub const ROWS: [Row; 4] = [
 ];
 
 /// The sum of what `once` takes each time.
-fn measure(runs: u64, once: impl Fn() -> u64) -> Option<Cost> {
+pub fn measure(runs: u64, once: impl Fn() -> u64) -> Option<Cost> {
     once();
     let mut ticks = 0;
     for run in 0..runs {

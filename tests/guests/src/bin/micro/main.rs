@@ -9,6 +9,7 @@
 #![no_main]
 
 mod interrupts;
+mod messages;
 mod traps;
 
 use guests::machine::Machine;
@@ -29,7 +30,7 @@ struct Cost {
 type Row = (&'static str, fn(&'static Machine, u64) -> Option<Cost>);
 
 /// Rows of interrupts come last: for them the second CPU is started.
-const ROWS: [&[Row]; 2] = [&traps::ROWS, &interrupts::ROWS];
+const ROWS: [&[Row]; 3] = [&traps::ROWS, &messages::ROWS, &interrupts::ROWS];
 
 fn main(machine: &'static Machine) {
     println!("micro: gic {}", machine.gic.version());
