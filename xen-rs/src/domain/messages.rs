@@ -24,8 +24,10 @@ const MOST_EVENTS: u32 = 2048;
 /// What a domain has for its devices' messages.
 pub struct Messages {
     services: Vec<VirtualIts>,
-    /// Commands wait, or LPIs that a vCPU has just enabled.
-    more: AtomicBool,
+    /// Commands may wait.
+    commands: AtomicBool,
+    /// A vCPU has just enabled LPIs.
+    enabled: AtomicBool,
 }
 
 /// An ITS as the domain sees it.
@@ -62,7 +64,8 @@ impl Messages {
         }
         Ok(Self {
             services,
-            more: AtomicBool::new(false),
+            commands: AtomicBool::new(false),
+            enabled: AtomicBool::new(false),
         })
     }
 
@@ -80,15 +83,15 @@ impl Messages {
         })
     }
 
-    /// A vCPU has changed what must be done.
-    pub fn note_work(&self) {
-        self.more.store(true, Ordering::Release);
+    /// A vCPU has enabled LPIs.
+    pub fn note_enabled(&self) {
+        self.enabled.store(true, Ordering::Release);
     }
 
     /// Whether there is something to do before a vCPU goes on.
     #[inline]
     pub fn has_work(&self) -> bool {
-        self.more.load(Ordering::Acquire)
+        self.commands.load(Ordering::Relaxed) || self.enabled.load(Ordering::Relaxed)
     }
 }
 
@@ -105,7 +108,7 @@ impl Register<'_> {
     pub fn access(self, access: Access) -> u64 {
         let value = self.service.state.lock().access(access);
         if matches!(access.direction, Direction::Write(_)) {
-            self.messages.note_work();
+            self.messages.commands.store(true, Ordering::Release);
         }
         value
     }
@@ -114,14 +117,24 @@ impl Register<'_> {
 impl Domain {
     /// Does a part of what the guest's commands ask for.
     pub fn go_on_with_messages(&self, effects: &mut Effects) {
-        self.messages.more.store(false, Ordering::Relaxed);
-        let memory = Memory(self);
-        let mut more = self.vgic.continue_lpis(&memory, effects);
-        for service in &self.messages.services {
-            more |= self.execute(&mut service.state.lock(), effects);
+        let Messages {
+            services,
+            commands,
+            enabled,
+        } = &self.messages;
+        // Before the look at what there is: what comes after that is noted again.
+        if enabled.load(Ordering::Relaxed)
+            && enabled.swap(false, Ordering::AcqRel)
+            && self.vgic.continue_lpis(&Memory(self), effects)
+        {
+            enabled.store(true, Ordering::Release);
         }
-        if more {
-            self.messages.note_work();
+        if commands.load(Ordering::Relaxed) && commands.swap(false, Ordering::AcqRel) {
+            for service in services {
+                if self.execute(&mut service.state.lock(), effects) {
+                    commands.store(true, Ordering::Release);
+                }
+            }
         }
     }
 
@@ -149,16 +162,32 @@ impl Domain {
         effect: Effect,
         effects: &mut Effects,
     ) -> Result<(), ItsError> {
-        let memory = Memory(self);
-        let before = match effect {
-            Effect::Unmap { source, .. } => its::unmap(source),
-            Effect::Clear { source, .. } => its::clear(source),
-            Effect::Move { source, cpu, .. } => its::send_to(source, self.place_of(cpu)),
-            _ => Ok(()),
-        };
-        effect.apply(&self.vgic, &memory, effects);
+        let mut apply = || effect.apply(&self.vgic, &Memory(self), effects);
         match effect {
+            Effect::Raise { .. }
+            | Effect::Reload { .. }
+            | Effect::ReloadPart { .. }
+            | Effect::MovePart { .. } => {
+                apply();
+                Ok(())
+            }
+            Effect::Unmap { source, .. } => {
+                let unmapped = its::unmap(source);
+                apply();
+                unmapped
+            }
+            Effect::Clear { source, .. } => {
+                let cleared = its::clear(source);
+                apply();
+                cleared
+            }
+            Effect::Move { source, cpu, .. } => {
+                let sent = its::send_to(source, self.place_of(cpu));
+                apply();
+                sent
+            }
             Effect::Map { source, lpi, cpu } => {
+                apply();
                 let owner = Owner {
                     domain: self.id,
                     lpi,
@@ -185,7 +214,6 @@ impl Domain {
                 }
             }
             Effect::Detach(host) => its::detach(host.its, host.device, host.lpis),
-            _ => before,
         }
     }
 

@@ -86,7 +86,7 @@ fn access_gic(running: &mut Running<'_>, region: Region, access: Access) -> u64 
         .vgic
         .access(running.vcpu.id, region, access, &mut running.effects);
     if domain.vgic.enables_lpis(region, access.offset) && domain.vgic.has_lpi_work() {
-        domain.messages.note_work();
+        domain.messages.note_enabled();
     }
     value
 }

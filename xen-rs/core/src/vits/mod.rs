@@ -4,8 +4,8 @@
 //! [`Vits`] is a state machine. [`Vits::access`] answers the guest's loads and stores;
 //! [`Vits::step`] goes on with its commands, a bounded part with each call, and returns the
 //! [`Effect`]s that the caller carries out: on the virtual interrupt controller by
-//! [`Effect::apply`], and on the host's ITS. A command is complete, and `GITS_CREADR` past it, when
-//! all of its effects were carried out.
+//! [`Effect::apply`], and on the host's ITS. `GITS_CREADR` is past a command with its last effect: the
+//! caller carries that out before it lets the guest look at the registers again.
 //!
 //! A guest's tables are address space that it can offer, and nothing is written there or read back:
 //! all state is here, of a size that is fixed when devices are given to the domain. A guest can
@@ -310,10 +310,9 @@ impl Vits {
 
     fn go_on(&mut self, mut job: Job) -> Step {
         let effect = self.advance_job(&mut job);
-        if job.is_done() && effect.is_none() {
+        if job.is_done() {
             self.registers.advance();
         } else {
-            // What has had its last effect ends with the next step, when that was carried out.
             self.job = Some(job);
         }
         effect.map_or(Step::Again, Step::Effect)

@@ -2,6 +2,7 @@
 
 extern crate std;
 
+use super::super::Step;
 use super::*;
 
 #[test]
@@ -87,21 +88,15 @@ fn tables_and_queue_stay_while_the_its_is_enabled() {
 #[test]
 fn it_is_not_quiescent_while_a_command_is_under_way() {
     let mut guest = with_device(4);
-    guest.mapti(8, 0, 0, 0);
-    guest.queue(
-        Command::Inv {
-            device: DeviceId(8),
-            event: EventId(0),
-        }
-        .encode(),
-    );
+    let collection = collection(0);
+    guest.queue(Command::Invall { collection }.encode());
     let _ = guest.vits.step(&guest.memory);
     let reader = guest.read(GITS_CREADR);
     guest.write32(GITS_CTLR, 0);
     assert_eq!(guest.read32(GITS_CTLR), 0);
     guest.write(GITS_CBASER, 1 << 63 | 0x1000);
     assert_eq!(guest.read(GITS_CREADR), reader);
-    let _ = guest.vits.step(&guest.memory);
+    while let Step::Effect(_) = guest.vits.step(&guest.memory) {}
     assert_eq!(guest.read32(GITS_CTLR), 1 << 31);
     assert_eq!(guest.read(GITS_CREADR), reader + 32);
 }
