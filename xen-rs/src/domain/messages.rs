@@ -5,7 +5,7 @@
 //! an interrupt waits for one part at most, and a vCPU that waits for its commands sees them done.
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use xen_core::its::{ItsError, Owner};
 use xen_core::vgic::{Access, BadAddress, CpuId, Direction, Effects, GuestMemory};
@@ -21,13 +21,16 @@ const STEPS: usize = 32;
 /// Most events of a device: what MSI-X has (PCI 6.8.2).
 const MOST_EVENTS: u32 = 2048;
 
+/// Commands may wait.
+const COMMANDS: u8 = 1;
+/// A vCPU has just enabled LPIs.
+const ENABLED: u8 = 2;
+
 /// What a domain has for its devices' messages.
 pub struct Messages {
     services: Vec<VirtualIts>,
-    /// Commands may wait.
-    commands: AtomicBool,
-    /// A vCPU has just enabled LPIs.
-    enabled: AtomicBool,
+    /// What there is to do before a vCPU goes on, as [`COMMANDS`] and [`ENABLED`].
+    work: AtomicU8,
 }
 
 /// An ITS as the domain sees it.
@@ -64,8 +67,7 @@ impl Messages {
         }
         Ok(Self {
             services,
-            commands: AtomicBool::new(false),
-            enabled: AtomicBool::new(false),
+            work: AtomicU8::new(0),
         })
     }
 
@@ -83,15 +85,19 @@ impl Messages {
         })
     }
 
+    fn note(&self, work: u8) {
+        self.work.fetch_or(work, Ordering::Release);
+    }
+
     /// A vCPU has enabled LPIs.
     pub fn note_enabled(&self) {
-        self.enabled.store(true, Ordering::Release);
+        self.note(ENABLED);
     }
 
     /// Whether there is something to do before a vCPU goes on.
     #[inline]
     pub fn has_work(&self) -> bool {
-        self.commands.load(Ordering::Relaxed) || self.enabled.load(Ordering::Relaxed)
+        self.work.load(Ordering::Relaxed) != 0
     }
 }
 
@@ -108,7 +114,7 @@ impl Register<'_> {
     pub fn access(self, access: Access) -> u64 {
         let value = self.service.state.lock().access(access);
         if matches!(access.direction, Direction::Write(_)) {
-            self.messages.commands.store(true, Ordering::Release);
+            self.messages.note(COMMANDS);
         }
         value
     }
@@ -116,23 +122,19 @@ impl Register<'_> {
 
 impl Domain {
     /// Does a part of what the guest's commands ask for.
+    #[cold]
+    #[inline(never)]
     pub fn go_on_with_messages(&self, effects: &mut Effects) {
-        let Messages {
-            services,
-            commands,
-            enabled,
-        } = &self.messages;
+        let messages = &self.messages;
         // Before the look at what there is: what comes after that is noted again.
-        if enabled.load(Ordering::Relaxed)
-            && enabled.swap(false, Ordering::AcqRel)
-            && self.vgic.continue_lpis(&Memory(self), effects)
-        {
-            enabled.store(true, Ordering::Release);
+        let work = messages.work.swap(0, Ordering::AcqRel);
+        if work & ENABLED != 0 && self.vgic.continue_lpis(&Memory(self), effects) {
+            messages.note(ENABLED);
         }
-        if commands.load(Ordering::Relaxed) && commands.swap(false, Ordering::AcqRel) {
-            for service in services {
+        if work & COMMANDS != 0 {
+            for service in &messages.services {
                 if self.execute(&mut service.state.lock(), effects) {
-                    commands.store(true, Ordering::Release);
+                    messages.note(COMMANDS);
                 }
             }
         }

@@ -93,6 +93,8 @@ struct Own {
     timer: Interrupt,
     /// The virtual timer of the vCPU that is resident.
     virtual_timer: Interrupt,
+    /// Its INTID.
+    virtual_timer_intid: u32,
     /// A virtual CPU interface needs attention: see `domain::interrupts`.
     maintenance: Option<Interrupt>,
 }
@@ -135,6 +137,7 @@ pub fn init(node: &GicNode, timer: &Timer) -> Result<(), GicError> {
     OWN.call_once(|| Own {
         timer: timer.hyp,
         virtual_timer: timer.virt,
+        virtual_timer_intid: timer.virt.id.get(),
         maintenance,
     });
     init_cpu()
@@ -193,18 +196,17 @@ enum Done {
 /// Handles an interrupt: first the frequent ones.
 #[inline]
 fn dispatch(cpu: &percpu::PerCpu, interrupt: Acknowledged) -> Done {
-    match IntId::new(interrupt.intid) {
+    const KICK_INTID: u32 = KICK.intid();
+    match interrupt.intid {
         // It took the CPU out of its guest or its sleep, which was its purpose.
-        Some(IntId::Sgi(KICK)) => Done::Here,
-        Some(id @ IntId::Ppi(_)) if take_own(cpu, id) => Done::Here,
-        Some(IntId::Lpi(lpi)) => take_message(lpi),
+        KICK_INTID => Done::Here,
+        intid @ 16..32 if take_own(cpu, intid) => Done::Here,
         _ => dispatch_other(cpu, interrupt),
     }
 }
 
 /// Gives a message's interrupt to its owner. It has no active state to end (IHI 0069, 4.1.2). One that
 /// is nobody's was sent before its event was discarded.
-#[inline(never)]
 fn take_message(lpi: Lpi) -> Done {
     if let Some(owner) = its::owner_of(lpi) {
         domain::take_message(owner);
@@ -220,6 +222,7 @@ fn dispatch_other(cpu: &percpu::PerCpu, interrupt: Acknowledged) -> Done {
             time::arm_timer(time::ticks(TICK_MICROSECONDS));
         }
         Some(IntId::Sgi(STOP)) => crate::report::halt(),
+        Some(IntId::Lpi(lpi)) => return take_message(lpi),
         Some(id) if console::input::take_interrupt(id) => (),
         Some(id) if iommu::take_interrupt(id) => (),
         Some(id) if domain::take_interrupt(id) => return Done::ByDomain,
@@ -232,20 +235,20 @@ fn dispatch_other(cpu: &percpu::PerCpu, interrupt: Acknowledged) -> Done {
 }
 
 /// Handles a private interrupt, if it is the hypervisor's.
-fn take_own(cpu: &percpu::PerCpu, id: IntId) -> bool {
+fn take_own(cpu: &percpu::PerCpu, intid: u32) -> bool {
     let Some(own) = OWN.get() else {
         return false;
     };
-    if id == own.virtual_timer.id {
+    if intid == own.virtual_timer_intid {
         domain::timer::expired(cpu);
-    } else if id == own.timer.id {
+    } else if intid == own.timer.id.get() {
         time::stop_timer();
         cpu.ticks.fetch_add(1, Ordering::Release);
         barrier::dsb_ish();
         barrier::sev();
     } else {
         // Maintenance: it took the vCPU out, whose list registers are looked at before it goes on.
-        return own.maintenance.is_some_and(|own| own.id == id);
+        return own.maintenance.is_some_and(|own| own.id.get() == intid);
     }
     true
 }

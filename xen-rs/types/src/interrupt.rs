@@ -56,18 +56,19 @@ id!(
 
 /// A locality-specific peripheral interrupt, which a message raises: INTID 8192 and above.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Lpi(u32);
+pub struct Lpi(u16);
 
 impl Lpi {
     /// The INTID of the first.
     pub const FIRST: u32 = 8192;
-    /// Most bits that an INTID can have: list registers and `ICC_IAR1_EL1` hold 24.
-    pub const MAX_BITS: u32 = 24;
+    /// Most bits that an INTID has here. List registers and `ICC_IAR1_EL1` hold 24; 57,344 LPIs are
+    /// more than a machine of this kind uses, and small numbers make every interrupt cheaper.
+    pub const MAX_BITS: u32 = 16;
 
     /// Number `number`, counted from 0; `None` where its INTID has too many bits.
     pub const fn new(number: u32) -> Option<Self> {
         if number < (1 << Self::MAX_BITS) - Self::FIRST {
-            Some(Self(number))
+            Some(Self(number as u16))
         } else {
             None
         }
@@ -83,12 +84,12 @@ impl Lpi {
 
     /// The number among the LPIs.
     pub const fn number(self) -> u32 {
-        self.0
+        self.0 as u32
     }
 
     /// The INTID that the GIC knows it by.
     pub const fn intid(self) -> u32 {
-        self.0 + Self::FIRST
+        self.0 as u32 + Self::FIRST
     }
 }
 

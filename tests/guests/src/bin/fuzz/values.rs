@@ -10,10 +10,9 @@ use xen_abi::hypercall::Hypercall;
 
 const PAGE: u64 = 4096;
 /// Memory that calls may read and write, and frames that they may give away: so many pages at the end
-/// of RAM, far from this image, so that a call that takes a block of frames takes none of it.
+/// of RAM. This image is at its start: a call that takes a block of frames, or writes its answers to a
+/// list of any length, goes upwards and never reaches it.
 const PAGES: u64 = 64;
-/// Words in front of it, which no call may change.
-const CANARIES: u64 = 512;
 
 /// Makes arguments.
 pub struct Values {
@@ -30,27 +29,6 @@ impl Values {
     /// Where the scratch memory starts.
     const fn scratch(&self) -> u64 {
         self.ram_end - PAGES * PAGE
-    }
-
-    fn canaries(&self) -> impl Iterator<Item = u64> {
-        let end = self.scratch();
-        (1..=CANARIES).map(move |word| end - word * 8)
-    }
-
-    /// Puts values into the memory in front of the scratch memory.
-    pub fn set_canaries(&self) {
-        for address in self.canaries() {
-            // SAFETY: RAM that nothing else uses, mapped to itself.
-            unsafe { ptr::write_volatile(address as *mut u64, !address) }
-        }
-    }
-
-    /// The first that is not there any more, and what is.
-    pub fn lost_canary(&self) -> Option<(u64, u64)> {
-        // SAFETY: as above.
-        let read = |address| unsafe { ptr::read_volatile(address as *const u64) };
-        let mut canaries = self.canaries().map(|address| (address, read(address)));
-        canaries.find(|(address, value)| *value != !*address)
     }
 
     /// A number of any kind.
