@@ -4,8 +4,8 @@ use guests::its::Its;
 use guests::machine::Machine;
 use guests::{exception, power, time};
 
-use super::interrupts::measure;
 use super::Row;
+use super::interrupts::measure;
 
 /// The event that is raised, and the one that is mapped.
 const RAISED: u64 = 0;
