@@ -12,8 +12,9 @@ use super::{Test, needed};
 /// How long both devices are at work while all CPUs are busy: seconds of Dom0's clock.
 const LONG: u32 = 60;
 const SHORT: u32 = 5;
-/// Host seconds for the data's first way, and for a round that begins at the end of a stress.
-const SPARE: u32 = 60;
+/// Host seconds for the data's first way, for a page to each CPU, and for a round that begins at the
+/// end of a stress.
+const SPARE: u32 = 120;
 
 /// What a test runs on.
 #[derive(Clone, Copy)]

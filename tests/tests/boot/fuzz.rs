@@ -42,11 +42,12 @@ pub fn tests() -> Vec<Test> {
         HYPERCALLS,
         |machine| Machine { cpus: 2, ..machine },
     ));
-    for (gic, second) in [
-        (GicVersion::V2, "cpu-interface"),
-        (GicVersion::V3, "redistributor"),
-    ] {
-        for (frame, name) in ["distributor", second].iter().enumerate() {
+    let frames: [(_, &[_]); 2] = [
+        (GicVersion::V2, &["distributor", "cpu-interface"]),
+        (GicVersion::V3, &["distributor", "redistributor", "its"]),
+    ];
+    for (gic, frames) in frames {
+        for (frame, name) in frames.iter().enumerate() {
             tests.push(fuzz(
                 format!("gicv{gic}-{name}"),
                 format!("gic frame={frame}"),

@@ -159,6 +159,20 @@ fn group(gic: GicVersion, xen: &Costs, ours: Result<Costs>) -> Result<Group> {
     })
 }
 
+/// The rows of messages, which Xen has where its control domain may use the device.
+fn messages(xen: &Costs, ours: &Costs) -> Result<Vec<Figure>> {
+    let figure = |&(row, name, limit): &(&str, &str, u64)| {
+        let missing = || format!("no row {row} under xen-rs");
+        Ok(Figure {
+            name: format!("{name}, GICv3"),
+            ours: *ours.get(row).with_context(missing)?,
+            xen: xen.get(row).copied(),
+            limit: Some(Limit::Number(limit)),
+        })
+    };
+    MESSAGE_ROWS.iter().map(figure).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -202,18 +216,4 @@ mod tests {
         assert!(group.notes[0].contains(REFUSAL));
         assert!(super::group(GicVersion::V3, &all(1), Err(anyhow::anyhow!("x"))).is_err());
     }
-}
-
-/// The rows of messages, which Xen has where its control domain may use the device.
-fn messages(xen: &Costs, ours: &Costs) -> Result<Vec<Figure>> {
-    let figure = |&(row, name, limit): &(&str, &str, u64)| {
-        let missing = || format!("no row {row} under xen-rs");
-        Ok(Figure {
-            name: format!("{name}, GICv3"),
-            ours: *ours.get(row).with_context(missing)?,
-            xen: xen.get(row).copied(),
-            limit: Some(Limit::Number(limit)),
-        })
-    };
-    MESSAGE_ROWS.iter().map(figure).collect()
 }

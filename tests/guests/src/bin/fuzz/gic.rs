@@ -15,14 +15,14 @@ const BEYOND: u64 = 16;
 /// bytes, so that every alignment has its turn.
 const STEP: usize = 13;
 
-/// The command line's `frame=0` or `frame=1` takes only that one of [`frames`].
+/// The command line's `frame=NUMBER` takes only that one of [`frames`].
 pub fn run(machine: &Machine, random: &mut Random, _count: u64) -> u64 {
     // CPACR_EL1.FPEN: loads of SIMD registers do not trap to EL1.
     write_sysreg!("cpacr_el1", 0b11 << 20);
     exception::tolerate();
     let only = machine.number("frame");
     let mut done = 0;
-    for (number, frame) in (0..).zip(frames(&machine.gic)) {
+    for (number, frame) in (0..).zip(frames(machine)) {
         if only.is_none_or(|only| only == number) {
             println!("fuzz: gic frame at {:#x}", frame.start);
             done += sweep(&frame, random) + mix(&frame, random);
@@ -74,8 +74,8 @@ fn widths(address: u64, random: &mut Random) -> u32 {
 }
 
 /// Where the registers are that one CPU reaches.
-fn frames(gic: &Gic) -> [Range<u64>; 2] {
-    match *gic {
+fn frames(machine: &Machine) -> impl Iterator<Item = Range<u64>> {
+    let frames = match machine.gic {
         Gic::V2 {
             distributor,
             cpu_interface,
@@ -90,7 +90,9 @@ fn frames(gic: &Gic) -> [Range<u64>; 2] {
             distributor..distributor + 0x1_0000,
             redistributors..redistributors + 0x2_0000,
         ],
-    }
+    };
+    let its = machine.its.map(|its| its..its + 0x1_0000);
+    frames.into_iter().chain(its)
 }
 
 /// Loads with each of these widths; returns how many.
