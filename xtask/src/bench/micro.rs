@@ -196,8 +196,10 @@ mod tests {
 
     #[test]
     fn every_row_is_compared() {
-        let group = group(GicVersion::V3, &all(100), Ok(all(61))).unwrap();
-        assert_eq!(group.figures.len(), ROWS.len());
+        let mut ours = all(61);
+        ours.extend(MESSAGE_ROWS.map(|(row, _, limit)| (row.to_string(), limit + 1)));
+        let group = group(GicVersion::V3, &all(100), Ok(ours)).unwrap();
+        assert_eq!(group.figures.len(), ROWS.len() + MESSAGE_ROWS.len());
         assert!(group.figures.iter().all(Figure::exceeds));
         assert_eq!(
             group.notes,
