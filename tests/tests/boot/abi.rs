@@ -6,7 +6,7 @@ use tests::modules;
 use tests::ramdisk::{self, Contents};
 use xtask::qemu::{GicVersion, Machine, Session};
 
-use super::dom0::{self, Kernel, type_line};
+use super::dom0::{self, Dom0, Kernel, type_line};
 use super::{Test, needed};
 
 /// The interrupt controllers that Dom0 runs on.
@@ -21,8 +21,10 @@ const MODULES: [&str; 5] = [
     "xenfs",
 ];
 
-/// Random hypercalls where nothing else is asked for.
-const RANDOM_HYPERCALLS: u64 = 100_000;
+/// Random hypercalls of one test where nothing else is asked for: ten million in all.
+const RANDOM_HYPERCALLS: u64 = 2_500_000;
+/// Host seconds that they may take more than another test.
+const RANDOM_SPARE: u32 = 1500;
 
 /// Programs of `tests/programs`.
 const PROGRAMS: [&str; 6] = [
@@ -38,18 +40,18 @@ pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for gic in GICS {
         for kernel in [Kernel::V6_1, Kernel::V6_12] {
-            let mut add = |what, body: fn(&mut Session) -> Result<()>| {
+            let mut add = |what, seconds, body: fn(&mut Session) -> Result<()>| {
                 let name = format!("abi::{what}-linux-{}-gicv{gic}", kernel.release());
                 tests.push(Test::new(name, move |case| {
-                    in_dom0(case, kernel, gic, body)
+                    in_dom0(case, kernel, gic, seconds, body)
                 }));
             };
-            add("version", version);
-            add("events", events);
-            add("grants", grants);
-            add("refusals", refusals);
-            add("devices", devices);
-            add("random-hypercalls", random_hypercalls);
+            add("version", 0, version);
+            add("events", 0, events);
+            add("grants", 0, grants);
+            add("refusals", 0, refusals);
+            add("devices", 0, devices);
+            add("random-hypercalls", RANDOM_SPARE, random_hypercalls);
         }
     }
     for kernel in [Kernel::V6_1, Kernel::V6_12] {
@@ -66,13 +68,14 @@ fn in_dom0(
     case: &Case,
     kernel: Kernel,
     gic: GicVersion,
+    seconds: u32,
     body: fn(&mut Session) -> Result<()>,
 ) -> Result<()> {
     let machine = Machine {
         gic,
         ..dom0::machine(case, 2)
     };
-    let mut session = boot(case, kernel, machine)?;
+    let mut session = boot_within(case, kernel, machine, seconds)?;
     body(&mut session)?;
     type_line(&mut session, "poweroff -f")?;
     session.expect("info: dom0: power off$")?;
@@ -80,6 +83,11 @@ fn in_dom0(
 }
 
 fn boot(case: &Case, kernel: Kernel, machine: Machine) -> Result<Session> {
+    boot_within(case, kernel, machine, 0)
+}
+
+/// Boots Dom0 on a machine that has `seconds` more than a test has otherwise.
+fn boot_within(case: &Case, kernel: Kernel, machine: Machine, seconds: u32) -> Result<Session> {
     let image = kernel.image(case)?;
     let busybox = needed(&case.artifacts.busybox, "no shell (XEN_RS_BUSYBOX)")?;
     let programs = needed(
@@ -93,7 +101,12 @@ fn boot(case: &Case, kernel: Kernel, machine: Machine) -> Result<Session> {
     };
     let script = "mount -t xenfs xenfs /proc/xen\necho DOM0: ready";
     let ramdisk = ramdisk::with_contents(&busybox, &contents, script)?;
-    let mut session = dom0::boot_with(case, &image, &ramdisk, machine)?;
+    let dom0 = Dom0 {
+        kernel: &image,
+        ramdisk: &ramdisk,
+        arguments: "",
+    };
+    let mut session = dom0.boot(case, machine, seconds)?;
     session.expect("^DOM0: ready")?;
     session.expect_prompt("# ")?;
     Ok(session)
