@@ -18,7 +18,7 @@ const REGISTERS: u64 = 3 << 15;
 /// Calls that another vCPU makes while one is lost.
 const CALLS_BESIDE: u64 = 200_000;
 /// Host seconds more than a test has otherwise.
-const SPARE: u32 = 300;
+const SPARE: u32 = 1500;
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();

@@ -14,6 +14,8 @@ use super::values::Values;
 
 /// Ticks between timer interrupts, which end the calls that wait for one.
 const PERIOD: u64 = 5000;
+/// Calls after which memory is put back that they took away.
+const REFILL: u64 = 1024;
 
 /// What the second CPU starts from and how much it does; zero once it is done.
 static SEED: AtomicU64 = AtomicU64::new(0);
@@ -59,6 +61,9 @@ fn make(machine: &Machine, random: &mut Random, count: u64) -> u64 {
         let (number, arguments) = call(&values, random);
         let result = hypercall::raw(number, arguments) as i64;
         succeeded += u64::from(result >= 0);
+        if done.is_multiple_of(REFILL) {
+            values.refill();
+        }
         mark(done, count);
     }
     println!("fuzz: {succeeded} calls succeeded");
@@ -77,6 +82,10 @@ fn call(values: &Values, random: &mut Random) -> (u64, [u64; 5]) {
         }
         if number as u32 == Hypercall::ConsoleIo.number() as u32 {
             quieten(values, random, &mut arguments);
+        }
+        if number as u32 == Hypercall::GrantTableOp.number() as u32 && !random.once_in(16) {
+            // Lists that go on to the end of memory would take most of the time.
+            arguments[2] = random.below(64);
         }
         if !ends_the_machine(number, arguments[0]) {
             return (number, arguments);

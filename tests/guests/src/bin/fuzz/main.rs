@@ -14,6 +14,7 @@ mod firmware;
 mod gic;
 mod hypercalls;
 mod registers;
+mod scratch;
 mod values;
 mod vectors;
 

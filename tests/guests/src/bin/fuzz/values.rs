@@ -8,27 +8,23 @@ use guests::random::Random;
 use xen_abi::DomId;
 use xen_abi::hypercall::Hypercall;
 
-const PAGE: u64 = 4096;
-/// Memory that calls may read and write, and frames that they may give away: so many pages at the end
-/// of RAM. This image is at its start: a call that takes a block of frames, or writes its answers to a
-/// list of any length, goes upwards and never reaches it.
-const PAGES: u64 = 64;
+use super::scratch::{self, PAGE, PAGES};
 
 /// Makes arguments.
 pub struct Values {
-    ram_end: u64,
+    scratch: u64,
 }
 
 impl Values {
     pub fn new(machine: &Machine) -> Self {
         Self {
-            ram_end: machine.ram_end,
+            scratch: scratch::start(machine),
         }
     }
 
-    /// Where the scratch memory starts.
-    const fn scratch(&self) -> u64 {
-        self.ram_end - PAGES * PAGE
+    /// Puts memory where calls have taken it away.
+    pub fn refill(&self) {
+        scratch::refill(self.scratch);
     }
 
     /// A number of any kind.
@@ -42,7 +38,7 @@ impl Values {
                 6 => domain(random),
                 // Two fields of a structure.
                 7 => domain(random) | random.below(16) << 32,
-                8 => self.scratch() / PAGE + random.below(PAGES),
+                8 => self.scratch / PAGE + random.below(PAGES),
                 9 => u64::MAX - random.below(64),
                 10 => random.next() & 0xffff_ffff,
                 _ => random.next(),
@@ -57,9 +53,9 @@ impl Values {
     pub fn pointer(&self, random: &mut Random) -> u64 {
         match random.below(12) {
             0..=4 => self.good_pointer(random),
-            5 => self.scratch() + random.below((PAGES - 1) * PAGE),
-            6 => self.scratch() + (1 + random.below(PAGES - 2)) * PAGE - random.below(16),
-            7 => self.ram_end - random.below(64),
+            5 => self.scratch + random.below((PAGES - 1) * PAGE),
+            6 => self.scratch + (1 + random.below(PAGES - 2)) * PAGE - random.below(16),
+            7 => self.scratch + PAGES * PAGE - random.below(64),
             8 => self.bad_pointer(random),
             9 => random.next() | 1 << 56,
             10 => random.below(8),
@@ -72,7 +68,7 @@ impl Values {
     fn good_pointer(&self, random: &mut Random) -> u64 {
         // A page is left behind for what a call writes.
         let first = random.below((PAGES - 1) * PAGE / 8);
-        let start = self.scratch() + first * 8;
+        let start = self.scratch + first * 8;
         for word in 0..8 {
             // SAFETY: scratch memory; if a call has taken the page away, the abort skips the store.
             unsafe { ptr::write_volatile((start + word * 8) as *mut u64, self.number(random)) }
