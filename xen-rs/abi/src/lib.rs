@@ -19,6 +19,7 @@ mod domain;
 mod errno;
 mod handle;
 
+pub mod assignable;
 pub mod console;
 pub mod domctl;
 pub mod event_channel;
