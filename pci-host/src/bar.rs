@@ -73,6 +73,18 @@ impl Bar {
         }
     }
 
+    /// Takes the address that the register holds, or both do.
+    pub fn read_address<C: ConfigAccess + ?Sized>(
+        &mut self,
+        function: Function<'_, C>,
+        low: Register<u32>,
+        high: Option<Register<u32>>,
+    ) {
+        let low = u64::from(function.read(low) & !self.kind.flag_mask());
+        let high = high.map_or(0, |high| u64::from(function.read(high)) << 32);
+        self.address = Some(high | low).filter(|address| *address != 0);
+    }
+
     /// The BAR `index` places further on, where several of the same size follow each other.
     pub fn nth(self, index: u16) -> Self {
         let distance = self.size.checked_mul(index.into());
@@ -80,6 +92,20 @@ impl Bar {
             .address
             .and_then(|address| address.checked_add(distance?));
         Self { address, ..self }
+    }
+}
+
+/// Takes the addresses that registers hold. `register` is the register of each number.
+pub(crate) fn read_addresses<C: ConfigAccess + ?Sized>(
+    function: Function<'_, C>,
+    bars: &mut Bars,
+    register: impl Fn(usize) -> Option<Register<u32>>,
+) {
+    for (number, bar) in bars.iter_mut().enumerate() {
+        if let (Some(bar), Some(low)) = (bar, register(number)) {
+            let high = register(number + 1).filter(|_| bar.kind.is_64bit());
+            bar.read_address(function, low, high);
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use thiserror::Error;
 
-use crate::bar::{Bar, BarFault, Bars};
+use crate::bar::{self, Bar, BarFault, Bars};
 use crate::capability::{
     self, Acs, AdvancedFeatures, Ari, CapabilityId, Entry, Express, ExtendedCapabilityId,
     ListFault, Msi, MsiX, MsiXFault, PowerManagement, SrIov,
@@ -232,6 +232,28 @@ impl Device {
         let faults = sizes.faults.iter();
         self.faults
             .extend(faults.map(|&(number, what)| fault(number, what)));
+    }
+
+    /// The same, with the addresses that its registers hold now: whoever has it may have moved it.
+    #[must_use]
+    pub fn with_addresses_of<C: ConfigAccess + ?Sized>(&self, function: Function<'_, C>) -> Self {
+        let mut device = self.clone();
+        if device.physical.is_some() {
+            return device;
+        }
+        let layout = device.layout;
+        let register = |number| header::bar(layout, number);
+        bar::read_addresses(function, &mut device.bars, register);
+        if let Some(rom) = &mut device.rom {
+            rom.read_address(function, layout.rom(), None);
+        }
+        if let Some(sr_iov) = &mut device.sr_iov {
+            let known = *sr_iov;
+            bar::read_addresses(function, &mut sr_iov.bars, |number| {
+                known.bar_register(number)
+            });
+        }
+        device
     }
 
     /// Where its first capability of that kind is.

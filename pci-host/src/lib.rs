@@ -7,7 +7,8 @@
 //!   [`resources`]: addresses for those that firmware left without.
 //! - [`intx`]: interrupt pins. [`group`]: who cannot be told apart. [`reset`]: how a function gets
 //!   rid of what it holds.
-//! - [`discovery`]: all of this for a whole machine.
+//! - [`discovery`]: all of this for a whole machine; [`newcomer`]: what appears later;
+//!   [`reach`]: what a bridge leads to.
 //! - [`registry`]: who has which function.
 //! - `simulated` (a feature): a PCI machine in software, for tests.
 
@@ -29,6 +30,8 @@ pub mod group;
 pub mod header;
 pub mod intx;
 mod neighbours;
+pub mod newcomer;
+pub mod reach;
 pub mod registry;
 pub mod reset;
 pub mod resources;

@@ -10,6 +10,7 @@
 //! of such a thing, or memory that nobody may map, is disabled in Dom0's tree and told in
 //! [`Dom0Resources::withheld`].
 
+mod bridges;
 mod cells;
 mod check;
 mod claims;
@@ -36,7 +37,7 @@ use self::fate::Fates;
 use self::index::Index;
 use self::made::Made;
 use self::owned::Owned;
-pub use self::plan::{Dom0Plan, GuestGic, GuestIts, GuestV2m, HypervisorNode};
+pub use self::plan::{Dom0Plan, GuestBridge, GuestGic, GuestIts, GuestV2m, HypervisorNode};
 pub use self::references::{Master, MasterIds};
 use self::reserved::ReservedMemory;
 use self::write::{reserved_ram, write};

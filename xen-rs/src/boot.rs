@@ -10,7 +10,7 @@ use core::convert::Infallible;
 use log::{error, info, warn};
 use platform_dt::{BootInfo, ConsoleChoice, Dtb, Host, HostTree, ModuleKind, TreeError};
 use spin::Once;
-use xen_core::cmdline::{CmdlineError, Options};
+use xen_core::cmdline::{self, CmdlineError, Options};
 use xen_core::sched::AddError;
 use xen_types::Hpa;
 
@@ -24,7 +24,7 @@ use crate::memory::space::{self, MapError};
 use crate::memory::stack::{self, StackError};
 use crate::memory::tree::{self, TreeAccessError};
 use crate::memory::{self, MemoryError};
-use crate::{console, entry, gic, image, iommu, report, selftest, smp};
+use crate::{console, entry, gic, image, iommu, pci, report, selftest, smp};
 
 /// Why the hypervisor does not start. One line each.
 #[derive(Debug, thiserror::Error)]
@@ -163,14 +163,30 @@ fn second_half() -> Result<Infallible, BootError> {
     firmware::note_workarounds();
     traps::init();
     gic::init(&host.gic, &host.timer)?;
+    pci::init(&tree.dtb());
     iommu::init(&tree.dtb())?;
     let up = smp::start_all(&host.cpus);
     schedule::init(&up, found.options.sched)?;
     selftest::interrupts_of(&up);
     selftest::perform(found.options.selftest);
     announce_ready(up.len(), host.cpus.len());
+    hide_functions(found);
     start_dom0(found, &tree, &host, &up);
     schedule::run_cpu()
+}
+
+/// Takes the functions from Dom0 that it shall not have, by either command line.
+fn hide_functions(found: &Found) {
+    if let Some(functions) = found.options.assignable {
+        pci::hide(functions.iter());
+    }
+    let line = found.info.dom0_command_line.unwrap_or_default();
+    for hidden in cmdline::hidden_by_pciback(line) {
+        match hidden {
+            Ok(functions) => pci::hide([functions]),
+            Err(error) => warn!("dom0's command line: {error}"),
+        }
+    }
 }
 
 fn start_dom0(found: &Found, tree: &HostTree, host: &Host, cpus: &[&'static PerCpu]) {

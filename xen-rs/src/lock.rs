@@ -1,8 +1,9 @@
 //! The lock of data that interrupt handlers use too.
 //!
 //! Masks IRQs of this CPU while it is held, so that a handler cannot wait for what it interrupted.
-//! Lock order is written down in `xen-core`; no two of today's locks are ever held together but
-//! any lock and, last, the console's.
+//! Lock order is written down in `xen-core` and, of PCI's, in `pci`; no two others of today's locks are
+//! ever held together but any lock and, last, the console's. Of two that are held together the one
+//! that was taken last is opened first: each restores the mask as it found it.
 
 use core::ops::{Deref, DerefMut};
 

@@ -24,6 +24,7 @@ mod image;
 mod iommu;
 mod lock;
 mod memory;
+mod pci;
 mod report;
 mod selftest;
 mod smp;

@@ -12,6 +12,7 @@ use crate::{HostSbdf, RequesterId};
 pub const GENERIC: Driver = Driver {
     name: "ECAM",
     compatible: &["pci-host-ecam-generic"],
+    aborts: false,
     probe: |description, registers| Layout::Enhanced.probe(description, registers, false),
 };
 
@@ -24,6 +25,7 @@ pub const DESIGNWARE: Driver = Driver {
         "snps,dw-pcie-ecam",
         "socionext,synquacer-pcie-ecam",
     ],
+    aborts: false,
     probe: |description, registers| Layout::Enhanced.probe(description, registers, true),
 };
 
@@ -31,6 +33,7 @@ pub const DESIGNWARE: Driver = Driver {
 pub const CAM: Driver = Driver {
     name: "CAM",
     compatible: &["pci-host-cam-generic"],
+    aborts: false,
     probe: |description, registers| Layout::Conventional.probe(description, registers, false),
 };
 
@@ -143,6 +146,6 @@ impl ConfigAccess for Ecam {
 
 impl HostBridge for Ecam {
     fn sharing(&self) -> Sharing {
-        Sharing::Memory
+        Sharing::Memory(self.layout)
     }
 }

@@ -51,8 +51,8 @@ pub trait HostBridge: ConfigAccess + Send + Sync {
 /// What a hardware domain's own accesses to the bridge need.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Sharing {
-    /// Config space is memory: each access is trapped and emulated by itself.
-    Memory,
+    /// Config space is memory, placed like that: each access is trapped and emulated by itself.
+    Memory(ecam::Layout),
     /// An access is a sequence of register accesses: the register window is trapped as a whole, or
     /// left to the domain and followed.
     Sequence,
@@ -105,6 +105,9 @@ pub struct Driver {
     pub name: &'static str,
     /// The kinds that it drives, in a device tree's words.
     pub compatible: &'static [&'static str],
+    /// Touching registers may end in an abort where a request failed: they have to be accessed so that
+    /// it is no fault.
+    pub aborts: bool,
     /// Takes charge of the registers of one. The buses of `description` may become fewer.
     pub probe: Probe,
 }

@@ -187,6 +187,13 @@ impl Express {
         );
     }
 
+    /// Whether the port forwards requests to functions above 7.
+    pub fn ari_is_on<C: ConfigAccess + ?Sized>(self, port: Function<'_, C>) -> bool {
+        let control = self.register::<u16>(register::DEVICE_CONTROL_2);
+        let control = control.filter(|_| self.forwards_ari);
+        control.is_some_and(|control| port.read(control) & ARI_ENABLE != 0)
+    }
+
     /// Keeps the function to its own number in requests.
     pub fn disable_phantom_functions<C: ConfigAccess + ?Sized>(self, function: Function<'_, C>) {
         let control = self.register(register::DEVICE_CONTROL);

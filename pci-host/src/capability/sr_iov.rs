@@ -55,6 +55,15 @@ impl Placement {
         (distance != 0).then_some(RequesterId::from_bits(bits))
     }
 
+    /// Which virtual function of `physical` has a requester id; `None` where none has.
+    pub fn index(self, physical: RequesterId, requester: RequesterId) -> Option<u16> {
+        let distance = requester.bits().checked_sub(physical.bits())?;
+        let beyond_first = distance.checked_sub(self.first)?;
+        // One alone needs no stride.
+        let index = beyond_first.checked_div(self.stride).unwrap_or(0);
+        (self.requester(physical, index) == Some(requester)).then_some(index)
+    }
+
     /// The highest bus with a virtual function.
     pub fn last_bus(self, physical: RequesterId) -> Option<u8> {
         let last = self.requester(physical, self.count.checked_sub(1)?)?;

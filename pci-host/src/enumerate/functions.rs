@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use super::{Bus, EnumerationFault, MAX_FUNCTIONS, Scan};
 use crate::bridge::Bridge;
-use crate::config::Function;
+use crate::config::{ConfigAccess, Function};
 use crate::header;
 use crate::{Device, HostSbdf, RequesterId, Time};
 
@@ -119,7 +119,7 @@ impl Scan<'_> {
 }
 
 /// Keeps the function's requests to the root, and to its own number.
-fn isolate(function: Function<'_, Bridge>, device: &mut Device) {
+pub(crate) fn isolate<C: ConfigAccess + ?Sized>(function: Function<'_, C>, device: &mut Device) {
     if let Some(acs) = &mut device.acs {
         acs.isolate(function);
     }

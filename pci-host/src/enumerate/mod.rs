@@ -11,6 +11,7 @@ use alloc::vec::Vec;
 
 use thiserror::Error;
 
+pub(crate) use functions::isolate;
 pub use numbers::BusNumbers;
 
 use crate::bridge::Bridge;

@@ -13,10 +13,10 @@ use core::fmt;
 
 pub use self::entry::{Condition, Entry, Owner};
 pub use self::error::{Refusal, RegistryError};
-use crate::config::ConfigAccess;
-use crate::group::groups;
+use crate::config::{ConfigAccess, Function};
+use crate::group::{aliases, groups};
 use crate::reset::{Method, Reset, ResetError, behind, methods};
-use crate::{Device, HostSbdf};
+use crate::{Device, HostSbdf, RequesterId};
 
 /// How a domain is named.
 pub trait DomainName: Copy + Eq + fmt::Display {}
@@ -53,7 +53,7 @@ impl<D: DomainName> Registry<D> {
     }
 
     /// All functions, in the order of their names.
-    pub fn iter(&self) -> impl Iterator<Item = &Entry<D>> {
+    pub fn iter(&self) -> core::slice::Iter<'_, Entry<D>> {
         self.entries.iter()
     }
 
@@ -88,12 +88,13 @@ impl<D: DomainName> Registry<D> {
         Ok(())
     }
 
-    /// Removes a function and all behind it, if nobody but the hardware domain has any of it.
+    /// Removes a function, its virtual functions and all behind it, if nobody but the hardware domain
+    /// has any of it. Returns what was removed.
     pub fn remove(
         &mut self,
         sbdf: HostSbdf,
         stream: impl Fn(&Device) -> Option<u64>,
-    ) -> Result<(), RegistryError<D>> {
+    ) -> Result<Vec<HostSbdf>, RegistryError<D>> {
         self.get(sbdf)?;
         let devices = self.devices();
         let mut gone: Vec<HostSbdf> = behind(&devices, sbdf)
@@ -113,7 +114,32 @@ impl<D: DomainName> Registry<D> {
         let mut entries = core::mem::take(&mut self.entries);
         entries.retain(|entry| !gone.contains(&entry.sbdf()));
         self.rebuild(entries, stream);
+        Ok(gone)
+    }
+
+    /// Notes that a function of the hardware domain has other addresses than before.
+    pub fn note_addresses<C: ConfigAccess + ?Sized>(
+        &mut self,
+        sbdf: HostSbdf,
+        config: &C,
+    ) -> Result<(), RegistryError<D>> {
+        let entry = self.entry(sbdf)?;
+        let function = Function::new(config, sbdf);
+        entry.device = entry.device.with_addresses_of(function);
         Ok(())
+    }
+
+    /// The requester ids that requests of a function may arrive with, besides its own.
+    pub fn aliases(&self, sbdf: HostSbdf) -> Vec<RequesterId> {
+        aliases(&self.devices(), sbdf)
+    }
+
+    /// Whether `bridge` is before a function, at any distance.
+    pub fn is_behind(&self, sbdf: HostSbdf, bridge: HostSbdf) -> bool {
+        let parent = |sbdf| self.get(sbdf).ok()?.device.parent;
+        // Each parent is on a lower bus.
+        let parents = core::iter::successors(parent(sbdf), |at| parent(*at));
+        parents.take(usize::from(u8::MAX)).any(|at| at == bridge)
     }
 
     /// Takes a function from the hardware domain, which must have let go of it, to quarantine.

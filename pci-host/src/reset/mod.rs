@@ -352,7 +352,7 @@ fn is_same<C: ConfigAccess + ?Sized>(function: Function<'_, C>, device: &Device)
 }
 
 /// No requests, no answers, no interrupts.
-fn quiesce<C: ConfigAccess + ?Sized>(function: Function<'_, C>, device: &Device) {
+pub fn quiesce<C: ConfigAccess + ?Sized>(function: Function<'_, C>, device: &Device) {
     if let Some(msi) = device.msi {
         msi.disable(function);
     }

@@ -7,6 +7,7 @@ use core::fmt;
 
 use xen_types::{HpaRange, IntId, Interrupt, Spi, Trigger};
 
+use super::bridges;
 use super::fate::{Fate, Fates};
 use super::index::{Id, Index};
 use super::interrupts::Interrupts;
@@ -22,8 +23,8 @@ use crate::property::Property;
 /// What Dom0 must be given so that its tree is true.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Dom0Resources {
-    /// Registers and PCI windows, to be mapped 1:1 as device memory: whole pages, sorted, apart
-    /// from each other and from all that is not Dom0's.
+    /// Registers, and windows of PCI host bridges that the hypervisor does not drive, to be mapped 1:1
+    /// as device memory: whole pages, sorted, apart from each other and from all that is not Dom0's.
     pub mmio: Vec<HpaRange>,
     /// Memory that the host's tree reserves for devices and that may be mapped, to be mapped 1:1
     /// as normal memory: whole pages, sorted, apart. It is not among the plan's memory.
@@ -98,7 +99,7 @@ pub(super) fn claim(
     };
     for id in index.ids() {
         let in_reserved = reserved.node.is_some_and(|node| index.is_in(id, node));
-        if fates.of(id) == Fate::Kept && !in_reserved && !claims.add(fates.gic, id) {
+        if fates.of(id) == Fate::Kept && !in_reserved && !claims.add(fates.gic, id, plan) {
             fates.withhold(index, id);
         }
     }
@@ -127,7 +128,7 @@ struct Claims<'t, 'a> {
 
 impl Claims<'_, '_> {
     /// Claims what the node uses, unless that costs something that is not Dom0's: then it is false.
-    fn add(&mut self, gic: Id, id: Id) -> bool {
+    fn add(&mut self, gic: Id, id: Id, plan: &Dom0Plan<'_>) -> bool {
         let index = self.index;
         let registers = registers(index, id);
         let interrupts = Interrupts { index, gic }.of(id);
@@ -139,7 +140,9 @@ impl Claims<'_, '_> {
             self.withheld.extend(conflicts);
         }
         if available {
-            self.claim_registers(&registers);
+            if !bridges::find(index, plan, id).is_some_and(|bridge| bridge.driven) {
+                self.claim_registers(&registers);
+            }
             self.claim_interrupts(&interrupts);
         }
         available

@@ -117,6 +117,9 @@ impl Fates {
         let named: Vec<Id> = named
             .map(|name| resolve("assignable=", name))
             .collect::<Result<_, _>>()?;
+        for bridge in plan.bridges {
+            resolve("the PCI host bridges", bridge.path)?;
+        }
         let gic_parts = plan.gic.kept_children();
         let gic_parts: Vec<Id> = gic_parts
             .map(|path| resolve("the interrupt controller", path))

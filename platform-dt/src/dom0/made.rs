@@ -8,6 +8,7 @@ use dtoolkit::ToPropertyValue;
 use dtoolkit::model::{DeviceTreeNode, DeviceTreeProperty};
 use xen_types::{GpaRange, IntId, Interrupt};
 
+use super::bridges;
 use super::cells::Cells;
 use super::error::Dom0Error;
 use super::fate::Fates;
@@ -292,10 +293,20 @@ impl<'t, 'a> Made<'t, 'a> {
         lists.map(|ranges| memory(ranges, bus)).collect()
     }
 
+    /// Adds what the plan says to the copy of a node.
+    pub(super) fn complete(&self, id: Id, copy: &mut DeviceTreeNode) {
+        if let Some(bridge) = bridges::find(self.index, self.plan, id) {
+            set(copy, "linux,pci-domain", u32::from(bridge.domain));
+        }
+    }
+
     /// Adds what the plan says to `/chosen`.
     pub(super) fn complete_chosen(&self, chosen: &mut DeviceTreeNode) {
         if let Some(line) = self.plan.command_line {
             set(chosen, "bootargs", line);
+        }
+        if self.plan.keeps_pci {
+            set(chosen, "linux,pci-probe-only", 1_u32);
         }
         if let Some(ramdisk) = self.plan.ramdisk {
             set(chosen, "linux,initrd-start", ramdisk.start().get());

@@ -24,6 +24,23 @@ pub struct Dom0Plan<'a> {
     /// Nodes that are kept for guests, beside those that the tree marks with `xen,passthrough`:
     /// paths or aliases.
     pub passthrough: &'a [&'a str],
+    /// Its PCI host bridges.
+    pub bridges: &'a [GuestBridge<'a>],
+    /// Whether its PCI devices and buses stay where they are: a bus that it cannot see all of is not
+    /// its to arrange.
+    pub keeps_pci: bool,
+}
+
+/// A PCI host bridge of the host that Dom0 sees.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestBridge<'a> {
+    /// The path of its node.
+    pub path: &'a str,
+    /// The number of its domain.
+    pub domain: u16,
+    /// Whether the hypervisor drives it: accesses to its registers are trapped, and what is behind its
+    /// windows is mapped as it is found.
+    pub driven: bool,
 }
 
 /// The content of the `hypervisor` node.

@@ -129,6 +129,8 @@ pub(super) fn build_blob(
         console,
         hidden: &[],
         passthrough: &[],
+        bridges: &[],
+        keeps_pci: false,
     };
     change(&mut plan);
     let (blob, resources) = build(&tree, &host, &plan)?;

@@ -95,6 +95,7 @@ impl Writer<'_, '_> {
                 copy.add_property(DeviceTreeProperty::new_unchecked(name, value));
             }
         }
+        self.made.complete(id, &mut copy);
         if matches!(self.fates.of(id), Fate::Assigned | Fate::Withheld) {
             set(&mut copy, "status", "disabled");
         }

@@ -12,6 +12,8 @@ pub struct Machine {
     pub gic: Gic,
     /// The registers of its first ITS.
     pub its: Option<u64>,
+    /// The config space of its PCI host bridge.
+    pub ecam: Option<u64>,
     /// Where the bank of RAM ends that the guest is in.
     pub ram_end: u64,
     arguments: &'static str,
@@ -28,6 +30,7 @@ impl Machine {
         Self {
             gic: gic(&tree).expect("an interrupt controller in the device tree"),
             its: its(&tree),
+            ecam: ecam(&tree),
             ram_end: ram_end(&tree).expect("memory in the device tree"),
             arguments: tree.chosen().bootargs().unwrap_or_default(),
         }
@@ -69,6 +72,11 @@ fn gic(tree: &Fdt<'_>) -> Option<Gic> {
 
 fn its(tree: &Fdt<'_>) -> Option<u64> {
     let node = tree.find_compatible(&["arm,gic-v3-its"])?;
+    Some(node.reg()?.next()?.starting_address as u64)
+}
+
+fn ecam(tree: &Fdt<'_>) -> Option<u64> {
+    let node = tree.find_compatible(&["pci-host-ecam-generic"])?;
     Some(node.reg()?.next()?.starting_address as u64)
 }
 

@@ -27,14 +27,17 @@ const VALID: u64 = 1 | 1 << 10 | 0b11 << 8;
 const WRITE_BACK: u64 = 1 << 2;
 const NEVER_EXECUTE: u64 = 1 << 54 | 1 << 53;
 
+/// Entries of a table.
+const ENTRIES: u64 = 512;
+
 #[repr(C, align(4096))]
-struct Table(UnsafeCell<[u64; 512]>);
+struct Table(UnsafeCell<[u64; ENTRIES as usize]>);
 
 // SAFETY: the first CPU writes it before its MMU is on and before another CPU runs; later it is only
 // read, by hardware.
 unsafe impl Sync for Table {}
 
-static TABLE: Table = Table(UnsafeCell::new([0; 512]));
+static TABLE: Table = Table(UnsafeCell::new([0; ENTRIES as usize]));
 
 /// Switches the MMU of this CPU on.
 pub fn enable() {
@@ -59,6 +62,21 @@ pub fn enable() {
         asm!("dsb sy", "tlbi vmalle1", "dsb sy", "isb", options(nostack));
     }
     write_sysreg!("sctlr_el1", SCTLR);
+}
+
+/// Maps the block that an address is in, if the address space reaches there: nothing was.
+pub fn map(address: u64) {
+    let number = address / BLOCK;
+    if number >= ENTRIES {
+        return;
+    }
+    let table = TABLE.0.get();
+    // SAFETY: the table has so many entries; this CPU alone writes it, and uses the address after the
+    // barriers. Nothing is remembered of an entry that was not valid (D8.16.1).
+    unsafe {
+        (*table)[number as usize] = (number * BLOCK) | VALID | NEVER_EXECUTE;
+        asm!("dsb sy", "isb", options(nostack));
+    }
 }
 
 /// Physical, and so virtual, addresses of the guest's own image.

@@ -11,6 +11,7 @@ mod exceptions;
 mod fuzz;
 mod matrix;
 mod options;
+mod pci;
 mod smmu;
 
 use std::process::ExitCode;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         .chain(dom0_devices::tests())
         .chain(smmu::tests())
         .chain(dom0_messages::tests())
+        .chain(pci::tests())
         .map(|test| trial(test, artifacts.clone()))
         .collect();
     let wanted = trials.iter().any(|trial| !arguments.is_filtered_out(trial));

@@ -72,6 +72,13 @@ impl HardwarePci {
         self.slot_mut(sbdf)?.take().map(|function| *function)
     }
 
+    /// All functions, in the order of their names.
+    pub fn iter(&self) -> impl Iterator<Item = &HardwareFunction> {
+        let segments = self.segments.iter().map(|(_, segment)| segment);
+        let buses = segments.flat_map(|segment| segment.iter().flatten());
+        buses.flat_map(|bus| bus.iter().flatten().map(Box::as_ref))
+    }
+
     /// A function; `None` where there is none.
     pub fn get(&self, sbdf: HostSbdf) -> Option<&HardwareFunction> {
         let place = self

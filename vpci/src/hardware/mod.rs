@@ -7,6 +7,7 @@
 mod bar;
 mod bus;
 mod guard;
+mod pages;
 mod r_car;
 
 use alloc::boxed::Box;
@@ -23,6 +24,7 @@ use self::bar::Tracked;
 pub use self::bus::HardwarePci;
 pub use self::guard::Dependents;
 use self::guard::guards;
+pub use self::pages::SharedPages;
 pub use self::r_car::{RCarWindow, Target};
 use crate::access::{GuestAccess, Lane};
 use crate::effect::{Effect, Piece};
@@ -134,13 +136,16 @@ impl HardwareFunction {
         })
     }
 
-    /// What the domain has asked for is shown, though hardware may not decode yet.
+    /// What the domain has asked for is shown, though hardware may not decode yet. What a reset has
+    /// cleared since is not.
     fn shown(&self, dword: u16, value: u32) -> u32 {
         if dword != COMMAND {
             return value;
         }
-        let decode = u32::from(Command::DECODE.bits());
-        value & !decode | u32::from((self.command & Command::DECODE).bits())
+        let decode = |command: Command| u32::from((command & Command::DECODE).bits());
+        let withheld = decode(self.command - self.hardware);
+        let unasked = decode(self.hardware - self.command);
+        value & !unasked | withheld
     }
 
     /// Writes config space. What has to happen is to be asked for before the domain goes on.
@@ -164,7 +169,7 @@ impl HardwareFunction {
         if lane.dword() == COMMAND {
             return self.write_command(function, lane, bits);
         }
-        if !self.note_bar(lane, bits) {
+        if !self.note_bar(function, lane, bits) {
             return;
         }
         self.virtual_functions_written |= self.sr_iov_control == Some(lane.dword());
@@ -203,22 +208,28 @@ impl HardwareFunction {
 
     /// Notes a write to a BAR. Returns whether it may reach hardware: not while the function decodes,
     /// as its registers would move away from under their mapping.
-    fn note_bar(&mut self, lane: Lane, bits: u32) -> bool {
+    fn note_bar<C: ConfigAccess + ?Sized>(
+        &mut self,
+        function: Function<'_, C>,
+        lane: Lane,
+        bits: u32,
+    ) -> bool {
         let Some((number, second)) = self.bar_at(lane.dword()) else {
             return true;
         };
+        if self.is_virtual {
+            return self.bars.get(number).copied().flatten().is_none();
+        }
+        // The enable bit of a ROM, and a ROM that is off, may change at any time.
+        if number != ROM && self.is_in_use(number) {
+            self.notice_reset(function);
+            if self.is_in_use(number) {
+                return false;
+            }
+        }
         let Some(Some(bar)) = self.bars.get_mut(number) else {
             return true;
         };
-        if self.is_virtual {
-            return false;
-        }
-        let decode = decode_of(bar);
-        // The enable bit of a ROM, and a ROM that is off, may change at any time.
-        let in_use = self.hardware.intersects(decode) && bar.is_enabled();
-        if in_use && number != ROM {
-            return false;
-        }
         if second {
             bar.write_high(lane, bits);
         } else {
@@ -227,12 +238,33 @@ impl HardwareFunction {
         true
     }
 
+    /// Whether the function answers at a BAR, as far as was written here.
+    fn is_in_use(&self, number: usize) -> bool {
+        let bar = self.bars.get(number).and_then(Option::as_ref);
+        bar.is_some_and(|bar| self.hardware.intersects(decode_of(bar)) && bar.is_enabled())
+    }
+
+    /// A reset of the function, or of the bus that it is on, clears what was written: the domain
+    /// writes it again. What is mapped stays until then.
+    fn notice_reset<C: ConfigAccess + ?Sized>(&mut self, function: Function<'_, C>) {
+        let now = function.read(header::COMMAND);
+        let lost = (self.hardware & Command::DECODE) - now;
+        // All ones: it is not back yet, or gone.
+        if self.is_virtual || lost.is_empty() || now == Command::all() {
+            return;
+        }
+        self.hardware = now;
+        self.command -= lost;
+        self.read_bars(function);
+    }
+
     fn write_command<C: ConfigAccess + ?Sized>(
         &mut self,
         function: Function<'_, C>,
         lane: Lane,
         bits: u32,
     ) {
+        self.notice_reset(function);
         let command = lane.insert(self.command.bits().into(), bits);
         self.command = Command::from_bits_retain(command as u16);
         let mappings = self.mappings.iter_mut().flatten();
@@ -265,6 +297,13 @@ impl HardwareFunction {
     /// for a function that it has got back.
     pub fn refresh<C: ConfigAccess + ?Sized>(&mut self, config: &C) {
         let function = Function::new(config, self.sbdf);
+        self.read_bars(function);
+        self.hardware = function.read(header::COMMAND);
+        self.command = self.hardware;
+        self.withdrawn = false;
+    }
+
+    fn read_bars<C: ConfigAccess + ?Sized>(&mut self, function: Function<'_, C>) {
         for (number, bar) in self.bars.iter_mut().enumerate() {
             let Some(bar) = bar.as_mut().filter(|_| !self.is_virtual) else {
                 continue;
@@ -277,9 +316,6 @@ impl HardwareFunction {
             let next = header::bar(self.layout, number + 1).filter(|_| bar.kind().is_64bit());
             bar.refresh(low, next.map_or(0, |register| function.read(register)));
         }
-        self.hardware = function.read(header::COMMAND);
-        self.command = self.hardware;
-        self.withdrawn = false;
     }
 
     /// What has to happen next; `None` when nothing has to any more.
@@ -324,6 +360,15 @@ impl HardwareFunction {
         if let Some(Some(mapping)) = self.mappings.get_mut(usize::from(piece.bar)) {
             mapping.fail(piece);
         }
+    }
+
+    /// Its bridge's bus has another number, or it was unplugged: it is not asked any more, and these
+    /// pieces of it have to be unmapped.
+    pub fn into_mapped(mut self) -> impl Iterator<Item = Piece> {
+        core::iter::from_fn(move || {
+            let mut mappings = self.mappings.iter_mut().flatten();
+            mappings.find_map(|mapping| mapping.claim().and_then(|_| mapping.unmap()))
+        })
     }
 
     /// Whether nothing of it is mapped.

@@ -5,6 +5,7 @@
 //! value of a known key an error.
 
 mod dom0;
+mod functions;
 mod nearest;
 mod value;
 
@@ -13,6 +14,7 @@ use core::fmt;
 use arrayvec::ArrayVec;
 
 pub use self::dom0::{Dom0Memory, Dom0Vcpus};
+pub use self::functions::{FunctionList, hidden_by_pciback};
 pub use self::value::SelfTest;
 use crate::log::Thresholds;
 use crate::sched::Policy;
@@ -21,7 +23,8 @@ use crate::sched::Policy;
 const MAX_WARNINGS: usize = 16;
 
 /// Keys that are acted upon.
-const IN_EFFECT: [&str; 9] = [
+const IN_EFFECT: [&str; 10] = [
+    "assignable",
     "console",
     "dom0_max_vcpus",
     "dom0_mem",
@@ -34,7 +37,7 @@ const IN_EFFECT: [&str; 9] = [
 ];
 
 /// Keys of Xen and of the design whose parts are not there yet.
-const WITHOUT_EFFECT: [&str; 4] = ["assignable", "iommu", "pci-passthrough", "sync_console"];
+const WITHOUT_EFFECT: [&str; 3] = ["iommu", "pci-passthrough", "sync_console"];
 
 /// What the command line says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,8 +64,8 @@ pub struct Options<'a> {
     pub iommu: Option<&'a str>,
     /// `pci-passthrough=`: as it was written, empty for the bare key; the PCI set-up reads it.
     pub pci_passthrough: Option<&'a str>,
-    /// `assignable=`: as it was written; the PCI device registry reads the addresses in it.
-    pub assignable: Option<&'a str>,
+    /// `assignable=`: PCI functions that Dom0 does not get.
+    pub assignable: Option<FunctionList<'a>>,
     warnings: ArrayVec<Warning<'a>, MAX_WARNINGS>,
 }
 
@@ -191,7 +194,7 @@ impl<'a> Options<'a> {
             "sched" => self.sched = value::scheduler(value)?,
             "iommu" => self.iommu = Some(value),
             "pci-passthrough" => self.pci_passthrough = Some(value),
-            "assignable" => self.assignable = Some(value::text(value)?),
+            "assignable" => self.assignable = Some(FunctionList::parse(value)?),
             // The console is always synchronous.
             _ => (),
         }

@@ -4,53 +4,12 @@
 extern crate alloc;
 
 use alloc::vec::Vec;
-use core::fmt;
 
+use pci_host::HostSbdf;
 use xen_abi::Errno;
 
 /// The most functions that are remembered.
 pub const MAX_FUNCTIONS: usize = 4096;
-
-/// A function of the machine, by what the control domain calls it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Function {
-    segment: u16,
-    bus: u8,
-    devfn: u8,
-}
-
-impl Function {
-    /// All numbers are names: device and function share 8 bits.
-    pub const fn new(segment: u16, bus: u8, devfn: u8) -> Self {
-        Self {
-            segment,
-            bus,
-            devfn,
-        }
-    }
-
-    /// The segment that its requester id counts in.
-    pub const fn segment(self) -> u16 {
-        self.segment
-    }
-
-    /// The id that its transactions carry (PCIe 6.0, 2.2.6.2): bus, device and function.
-    pub const fn requester(self) -> u16 {
-        (self.bus as u16) << 8 | self.devfn as u16
-    }
-}
-
-impl fmt::Display for Function {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            segment,
-            bus,
-            devfn,
-        } = self;
-        let (device, function) = (devfn >> 3, devfn & 7);
-        write!(f, "{segment:04x}:{bus:02x}:{device:02x}.{function}")
-    }
-}
 
 /// What kind of function it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,18 +19,27 @@ pub enum Kind {
     /// One of more than eight of a device (ARI).
     Extended,
     /// A virtual function, and the physical one that it belongs to.
-    Virtual(Function),
+    Virtual(HostSbdf),
 }
 
 impl Kind {
     /// By the flags of the ABI; `physical` counts for a virtual function only.
-    pub const fn of(is_virtual: bool, is_extended: bool, physical: Function) -> Self {
+    pub const fn of(is_virtual: bool, is_extended: bool, physical: HostSbdf) -> Self {
         if is_virtual {
             Self::Virtual(physical)
         } else if is_extended {
             Self::Extended
         } else {
             Self::Function
+        }
+    }
+
+    /// Whether a function can be of this kind whose physical function is known; `None` for one that
+    /// is not virtual.
+    pub fn agrees(self, physical: Option<HostSbdf>) -> bool {
+        match self {
+            Self::Virtual(said) => physical == Some(said),
+            Self::Function | Self::Extended => physical.is_none(),
         }
     }
 }
@@ -90,10 +58,10 @@ pub enum Found {
 pub enum DeviceError {
     /// A virtual function of itself, or of one that nobody has told of.
     #[error("{0} is said to be a virtual function of {1}, which is not known")]
-    NoPhysical(Function, Function),
+    NoPhysical(HostSbdf, HostSbdf),
     /// No room or no memory.
     #[error("{0} is one function more than can be kept track of")]
-    TooMany(Function),
+    TooMany(HostSbdf),
 }
 
 impl DeviceError {
@@ -108,7 +76,7 @@ impl DeviceError {
 
 /// The functions that are known, by name.
 #[derive(Debug, Default)]
-pub struct Devices(Vec<(Function, Kind)>);
+pub struct Devices(Vec<(HostSbdf, Kind)>);
 
 impl Devices {
     /// None.
@@ -116,7 +84,7 @@ impl Devices {
         Self(Vec::new())
     }
 
-    fn place(&self, function: Function) -> Result<usize, usize> {
+    fn place(&self, function: HostSbdf) -> Result<usize, usize> {
         self.0.binary_search_by_key(&function, |(known, _)| *known)
     }
 
@@ -124,7 +92,7 @@ impl Devices {
     ///
     /// # Errors
     /// [`DeviceError`].
-    pub fn add(&mut self, function: Function, kind: Kind) -> Result<Found, DeviceError> {
+    pub fn add(&mut self, function: HostSbdf, kind: Kind) -> Result<Found, DeviceError> {
         if let Kind::Virtual(physical) = kind
             && (physical == function || !self.contains(physical))
         {
@@ -150,18 +118,23 @@ impl Devices {
     }
 
     /// Forgets a function; says whether it was known.
-    pub fn remove(&mut self, function: Function) -> bool {
+    pub fn remove(&mut self, function: HostSbdf) -> bool {
         let place = self.place(function);
         place.map(|place| self.0.remove(place)).is_ok()
     }
 
     /// Whether a function is known.
-    pub fn contains(&self, function: Function) -> bool {
+    pub fn contains(&self, function: HostSbdf) -> bool {
         self.place(function).is_ok()
     }
 
+    /// All functions that are known.
+    pub fn names(&self) -> impl Iterator<Item = HostSbdf> {
+        self.0.iter().map(|(known, _)| *known)
+    }
+
     /// What a function is.
-    pub fn kind(&self, function: Function) -> Option<Kind> {
+    pub fn kind(&self, function: HostSbdf) -> Option<Kind> {
         self.0.get(self.place(function).ok()?).map(|known| known.1)
     }
 }
@@ -169,23 +142,21 @@ impl Devices {
 #[cfg(test)]
 mod tests {
     extern crate std;
-    use std::string::ToString;
 
+    use pci_host::RequesterId;
     use proptest::prelude::*;
 
     use super::*;
 
-    #[test]
-    fn functions_are_written_as_linux_writes_them() {
-        let function = Function::new(1, 0x2a, 0xfb);
-        assert_eq!(function.to_string(), "0001:2a:1f.3");
+    fn function(segment: u16, bits: u16) -> HostSbdf {
+        HostSbdf::new(segment, RequesterId::from_bits(bits))
     }
 
     #[test]
     fn a_virtual_function_belongs_to_one_that_is_known() {
         let mut devices = Devices::new();
-        let physical = Function::new(0, 1, 0);
-        let function = Function::new(0, 1, 0x80);
+        let physical = function(0, 0x100);
+        let function = function(0, 0x180);
         let unknown = Err(DeviceError::NoPhysical(function, physical));
         assert_eq!(devices.add(function, Kind::Virtual(physical)), unknown);
         assert_eq!(devices.add(physical, Kind::Function), Ok(Found::New));
@@ -196,19 +167,22 @@ mod tests {
             Ok(Found::New)
         );
         assert_eq!(devices.kind(function), Some(Kind::Virtual(physical)));
+        assert!(Kind::Virtual(physical).agrees(Some(physical)));
+        assert!(!Kind::Virtual(physical).agrees(None) && !Kind::Function.agrees(Some(physical)));
+        assert!(Kind::Extended.agrees(None));
     }
 
     #[test]
     fn there_is_an_end_to_what_is_remembered() {
         let mut devices = Devices::new();
         for number in 0..MAX_FUNCTIONS {
-            let function = Function::new(0, (number >> 8) as u8, number as u8);
-            assert_eq!(devices.add(function, Kind::Function), Ok(Found::New));
+            let new = function(0, number as u16);
+            assert_eq!(devices.add(new, Kind::Function), Ok(Found::New));
         }
-        let more = Function::new(7, 0, 0);
+        let more = function(7, 0);
         let too_many = Err(DeviceError::TooMany(more));
         assert_eq!(devices.add(more, Kind::Function), too_many);
-        assert!(devices.remove(Function::new(0, 3, 4)));
+        assert!(devices.remove(function(0, 0x304)));
         assert_eq!(devices.add(more, Kind::Function), Ok(Found::New));
     }
 
@@ -218,7 +192,7 @@ mod tests {
             let mut devices = Devices::new();
             let mut model = std::collections::BTreeSet::new();
             for (add, segment, bus) in steps {
-                let function = Function::new(segment, bus, 8);
+                let function = function(segment, u16::from(bus) << 8 | 8);
                 if add {
                     let new = devices.add(function, Kind::Function).unwrap() == Found::New;
                     prop_assert_eq!(new, model.insert(function));

@@ -27,7 +27,14 @@ pub fn mask() -> Masked {
     Masked(before)
 }
 
-/// IRQs are masked for as long as this lives.
+/// Lets SErrors through and returns what restores the mask as it was.
+pub fn let_system_errors_through() -> Masked {
+    let before = read_sysreg!("daif");
+    write_sysreg!("daif", before & !SERROR);
+    Masked(before)
+}
+
+/// The mask is as it was made for as long as this lives.
 #[must_use]
 pub struct Masked(u64);
 

@@ -114,6 +114,8 @@ pub struct PerCpu {
     pub must_look: AtomicBool,
     /// That vCPU runs: it looks at its interrupts before it goes on.
     pub running: AtomicBool,
+    /// An access is being made that may end in an SError.
+    pub expects_system_error: AtomicBool,
     /// Timer interrupts taken.
     pub ticks: AtomicU32,
     /// Pings taken from other CPUs.
@@ -136,6 +138,7 @@ impl PerCpu {
             resident: IrqLock::new(None),
             must_look: AtomicBool::new(false),
             running: AtomicBool::new(false),
+            expects_system_error: AtomicBool::new(false),
             ticks: AtomicU32::new(0),
             pings: AtomicU32::new(0),
         }

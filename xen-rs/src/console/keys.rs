@@ -3,7 +3,7 @@
 use log::{info, warn};
 
 use crate::arch::firmware;
-use crate::{domain, iommu, memory};
+use crate::{domain, iommu, memory, pci};
 
 /// A key and what it does.
 struct Key {
@@ -12,7 +12,7 @@ struct Key {
     press: fn(),
 }
 
-const KEYS: [Key; 6] = [
+const KEYS: [Key; 7] = [
     Key {
         key: b'h',
         what: "lists the keys",
@@ -32,6 +32,11 @@ const KEYS: [Key; 6] = [
         key: b'i',
         what: "shows the IOMMUs, who is behind them, and the last faults",
         press: iommu::show,
+    },
+    Key {
+        key: b'p',
+        what: "shows the PCI functions, and whose they are",
+        press: pci::show,
     },
     Key {
         key: b'R',

@@ -46,7 +46,7 @@ use crate::lock::IrqLock;
 use crate::memory::frames::OutOfFrames;
 use crate::memory::page::Page;
 use crate::memory::ram;
-use crate::{gic, image, iommu};
+use crate::{gic, image, iommu, pci};
 
 const DOM0: DomId = DomId::new(0);
 const VMID: Vmid = Vmid::new(1);
@@ -196,6 +196,7 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
     if let Some(stage2) = stage2 {
         iommu::attach_nodes(&resources.masters, DOM0, stage2);
     }
+    pci::introduce(&domain);
     domain.carry_out(&mut effects);
     announce(&domain, &pieces.place, tree.len());
     if let Some(first) = CpuId::new(0) {
@@ -414,6 +415,8 @@ fn device_tree(
         console: from.console,
         hidden: &[],
         passthrough: &[],
+        bridges: &pci::guest_bridges(),
+        keeps_pci: pci::hides_any(),
     };
     let (tree, resources) = dom0::build(from.tree, from.host, &plan)?;
     for withheld in &resources.withheld {

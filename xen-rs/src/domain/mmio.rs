@@ -1,11 +1,13 @@
-//! What a guest loads, stores or fetches where nothing is mapped: its interrupt controller, or
-//! nothing.
+//! What a guest loads, stores or fetches where nothing is mapped: its interrupt controller, a host
+//! bridge, or nothing.
 
+use xen_core::syndrome::MmioAccess;
 use xen_core::vgic::{Access, Direction, Region, Width};
 use xen_types::Gpa;
 
 use super::messages::Register;
 use super::run::Running;
+use crate::pci::{self, Place};
 
 /// Carries out the access that took the vCPU out, or gives it the abort that hardware would.
 pub fn access(running: &mut Running<'_>) {
@@ -60,9 +62,27 @@ fn emulate(running: &mut Running<'_>) -> Option<()> {
             let request = request(register.offset);
             register.access(request)
         }
+        Device::Pci(place) => return emulate_pci(running, place, access),
     };
     if !access.write {
         let value = access.loaded(value);
+        running.context.set_register(access.register, value);
+    }
+    running.context.skip_instruction();
+    Some(())
+}
+
+fn emulate_pci(running: &mut Running<'_>, place: Place, access: MmioAccess) -> Option<()> {
+    // In a window something may have been mapped meanwhile: the vCPU tries again.
+    if matches!(place, Place::Window) && is_mapped_by_now(running) {
+        return Some(());
+    }
+    let (domain, bytes) = (running.domain, u16::from(access.bytes));
+    if access.write {
+        let value = running.context.register(access.register);
+        place.write(domain, bytes, access.stored(value));
+    } else {
+        let value = access.loaded(place.read(domain, bytes));
         running.context.set_register(access.register, value);
     }
     running.context.skip_instruction();
@@ -75,6 +95,8 @@ enum Device<'a> {
     Gic(Region, u32),
     /// A register of an ITS.
     Its(Register<'a>),
+    /// A host bridge.
+    Pci(Place),
 }
 
 fn access_gic(running: &mut Running<'_>, region: Region, access: Access) -> u64 {
@@ -96,6 +118,7 @@ impl super::Domain {
         let gic = self.gic_register(address);
         gic.map(|(region, offset)| Device::Gic(region, offset))
             .or_else(|| self.messages.register(address).map(Device::Its))
+            .or_else(|| pci::find(self.id, address).map(Device::Pci))
     }
 
     /// The register of the interrupt controller at an address.

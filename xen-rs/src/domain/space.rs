@@ -53,6 +53,15 @@ impl Space {
         table.map(&mut self.memory, start, host, size, attributes)
     }
 
+    /// Takes away what is mapped at `guest`, which is no RAM.
+    ///
+    /// # Errors
+    /// [`MapError`]; nothing has changed.
+    pub fn unmap(&mut self, guest: GpaRange) -> Result<(), MapError> {
+        let (start, size) = (guest.start().get(), guest.size());
+        self.p2m.table_mut().unmap(&mut self.memory, start, size)
+    }
+
     /// What is at a guest frame, and where.
     pub fn lookup(&self, gfn: Gfn) -> Option<(Mfn, Attributes)> {
         let found = self.p2m.lookup(&self.memory, gfn)?;

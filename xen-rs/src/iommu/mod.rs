@@ -7,7 +7,6 @@
 
 mod events;
 mod hardware;
-mod requesters;
 
 use alloc::collections::BTreeMap;
 use alloc::string::{String, ToString};
@@ -16,12 +15,12 @@ use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 use log::{error, info, warn};
-use platform_dt::{Dtb, Master, MasterIds, SmmuV3, TreeError};
+use pci_host::HostSbdf;
+use platform_dt::{Dtb, MappedId, Master, MasterIds, SmmuV3, TreeError};
 use smmu::v3::{self, Capabilities, NoIsolation, Setup, Smmu};
 use smmu::{Invalidation, Iommu, IommuError, Stage2, StreamId, Vmid};
 use spin::Once;
 use xen_abi::DomId;
-use xen_core::pci_devices::Function;
 use xen_types::{GpaRange, Interrupt};
 
 pub use self::events::{has_more, look_again, show, take_interrupt};
@@ -29,6 +28,7 @@ use self::hardware::Machine;
 use crate::gic;
 use crate::lock::IrqLock;
 use crate::memory::device::{self, MapError};
+use crate::pci;
 
 /// An IOMMU of the machine.
 struct Unit {
@@ -61,7 +61,7 @@ struct Owner {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Who {
     /// A PCI function.
-    Function(Function),
+    Function(HostSbdf),
     /// A device of the device tree, by its path.
     Node(String),
 }
@@ -103,17 +103,16 @@ pub fn stop_all(tree: &Dtb<'_>) -> Result<(), TreeError> {
     Ok(())
 }
 
-/// Starts every IOMMU, with all streams aborted, and reads who is behind which.
+/// Starts every IOMMU, with all streams aborted.
 ///
 /// # Errors
 /// The tree contradicts itself.
 pub fn init(tree: &Dtb<'_>) -> Result<(), TreeError> {
-    requesters::read(tree)?;
     let nodes = SmmuV3::all(tree)?;
     let units = nodes.into_iter().map(|node| start(tree, node));
     let units = units.collect::<Result<Vec<_>, _>>()?;
     if !units.is_empty() {
-        for bridge in requesters::unguarded() {
+        for bridge in pci::unguarded() {
             warn!("iommu: {bridge}: no IOMMU holds its devices back (no iommu-map)");
         }
     }
@@ -237,32 +236,26 @@ pub fn attach_nodes(masters: &[Master], domain: DomId, stage2: Stage2) {
     }
 }
 
-/// Attaches a PCI function to a domain; true if an IOMMU stands behind it.
+/// Attaches a stream of a PCI function to a domain.
 ///
 /// # Errors
 /// [`AttachError`]: it reaches nothing.
 pub fn attach_function(
-    function: Function,
+    function: HostSbdf,
+    stream: MappedId,
     domain: DomId,
     stage2: Stage2,
-) -> Result<bool, AttachError> {
-    let Some(id) = requesters::find(function) else {
-        return Ok(false);
-    };
+) -> Result<(), AttachError> {
     let who = Who::Function(function);
-    find(id.controller)?.attach(StreamId::new(id.id), who, domain, stage2)?;
-    Ok(true)
+    find(stream.controller)?.attach(StreamId::new(stream.id), who, domain, stage2)
 }
 
-/// Takes a PCI function from its domain: it reaches nothing any more.
+/// Takes a stream of a PCI function from its domain: it reaches nothing any more.
 ///
 /// # Errors
 /// [`AttachError`]: it may still reach what it did.
-pub fn detach_function(function: Function) -> Result<(), AttachError> {
-    match requesters::find(function) {
-        Some(id) => find(id.controller)?.detach(StreamId::new(id.id)),
-        None => Ok(()),
-    }
+pub fn detach_function(stream: MappedId) -> Result<(), AttachError> {
+    find(stream.controller)?.detach(StreamId::new(stream.id))
 }
 
 /// Has all IOMMUs forget what they remember of a domain's translations. One that does not is fenced:

@@ -6,6 +6,7 @@ use xen_types::{Hpa, HpaRange};
 
 use super::space;
 pub use super::space::MapError;
+use crate::arch::probe;
 
 /// A block of registers that is mapped as Device memory for as long as the hypervisor runs.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +68,26 @@ impl Registers {
     access!(read16, write16, u16);
     access!(read32, write32, u32);
     access!(read64, write64, u64);
+
+    /// Reads a register that may answer with an abort: `None` then.
+    ///
+    /// # Panics
+    /// As for [`Registers::read32`].
+    pub fn read32_aborting(&self, offset: usize) -> Option<u32> {
+        let address = self.address::<u32>(offset);
+        // SAFETY: as for reading.
+        unsafe { probe::read_register(address as u64) }
+    }
+
+    /// Writes a register that may answer with an abort: `None` then.
+    ///
+    /// # Panics
+    /// As for [`Registers::read32`].
+    pub fn write32_aborting(&self, offset: usize, value: u32) -> Option<()> {
+        let address = self.address::<u32>(offset);
+        // SAFETY: as for writing.
+        unsafe { probe::write_register(address as u64, value) }
+    }
 
     /// Bytes in the block.
     pub fn len(&self) -> usize {

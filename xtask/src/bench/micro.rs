@@ -44,6 +44,16 @@ const MESSAGE_ROWS: [(&str, &str, u64); 2] = [
     ("its-map", "event mapped by MAPTI", 2500),
 ];
 
+/// Rows of config space, and what they may be at most: half of what Xen takes where its sources are
+/// changed so that it traps (966).
+const CONFIG_ROWS: [(&str, &str); 2] = [
+    ("config-read", "config read, first function"),
+    ("config-read-last", "config read, last function"),
+];
+const CONFIG_LIMIT: u64 = 483;
+/// Devices of eight functions each for the machine that has many, on the root bus.
+const FULL_DEVICES: u32 = 31;
+
 /// Instructions of each row, by its name in the guest.
 type Costs = BTreeMap<String, u64>;
 
@@ -54,23 +64,40 @@ pub fn measure(bench: &Bench) -> Result<Vec<Group>> {
     [GicVersion::V3, GicVersion::V2]
         .into_iter()
         .map(|gic| {
-            let costs = |name, hypervisor: &Path| {
+            let costs = |name, machine| {
                 let log = format!("qemu-logs/bench-micro-{name}-gicv{gic}.log");
                 let log = bench.context.target.join(log);
-                costs(&machine(gic, hypervisor, &guest), &log)
-                    .with_context(|| format!("{name}, GICv{gic}"))
+                costs(&machine, &log).with_context(|| format!("{name}, GICv{gic}"))
             };
-            let xen = costs("xen", &xen)?;
-            let ours = costs("xen-rs", &bench.image.file);
-            group(gic, &xen, ours)
+            let xen = costs("xen", machine(gic, &xen, &guest, ""))?;
+            let ours = costs("xen-rs", machine(gic, &bench.image.file, &guest, ""));
+            let mut group = group(gic, &xen, ours)?;
+            if gic == GicVersion::V3 {
+                let full = full(machine(gic, &bench.image.file, &guest, " config-read-last"));
+                group
+                    .figures
+                    .push(config_of_full(&costs("xen-rs-full", full)?)?);
+            }
+            Ok(group)
         })
         .collect()
 }
 
+/// A machine with as many functions as a root bus has room for.
+fn full(mut machine: Machine) -> Machine {
+    let functions =
+        (1..=FULL_DEVICES).flat_map(|device| (0..8).map(move |number| (device, number)));
+    for (device, number) in functions {
+        let device = format!("pci-testdev,addr={device:#x}.{number},multifunction=on");
+        machine.extra.extend(["-device".into(), device.into()]);
+    }
+    machine
+}
+
 /// The machine on which a hypervisor boots the guest.
-fn machine(gic: GicVersion, hypervisor: &Path, guest: &Path) -> Machine {
+fn machine(gic: GicVersion, hypervisor: &Path, guest: &Path, rows: &str) -> Machine {
     let loader = format!(
-        "guest-loader,addr=0x49000000,kernel={},bootargs=runs=2000",
+        "guest-loader,addr=0x49000000,kernel={},bootargs=runs=2000{rows}",
         guest.display()
     );
     Machine {
@@ -149,6 +176,9 @@ fn group(gic: GicVersion, xen: &Costs, ours: Result<Costs>) -> Result<Group> {
         "{reached} of {} rows are at the aim of {AIM} or below",
         figures.len()
     );
+    for (row, name) in CONFIG_ROWS {
+        figures.push(config(&ours, row, &format!("{name}, GICv{gic}"))?);
+    }
     if gic == GicVersion::V3 {
         figures.extend(messages(xen, &ours)?);
     }
@@ -157,6 +187,26 @@ fn group(gic: GicVersion, xen: &Costs, ours: Result<Costs>) -> Result<Group> {
         figures,
         notes: vec![note],
     })
+}
+
+/// A row of config space. Debian's Xen has its control domain access config space itself.
+fn config(ours: &Costs, row: &str, name: &str) -> Result<Figure> {
+    let missing = || format!("no row {row} under xen-rs");
+    Ok(Figure {
+        name: name.to_string(),
+        ours: *ours.get(row).with_context(missing)?,
+        xen: None,
+        limit: Some(Limit::Number(CONFIG_LIMIT)),
+    })
+}
+
+fn config_of_full(ours: &Costs) -> Result<Figure> {
+    let count = FULL_DEVICES * 8 + 1;
+    config(
+        ours,
+        "config-read-last",
+        &format!("config read, last of {count} functions"),
+    )
 }
 
 /// The rows of messages, which Xen has where its control domain may use the device.
@@ -191,7 +241,9 @@ mod tests {
     }
 
     fn all(each: u64) -> Costs {
-        ROWS.map(|(row, _)| (row.to_string(), each)).into()
+        let config = CONFIG_ROWS.map(|(row, _)| (row.to_string(), CONFIG_LIMIT + 1));
+        let rows = ROWS.map(|(row, _)| (row.to_string(), each));
+        rows.into_iter().chain(config).collect()
     }
 
     #[test]
@@ -199,7 +251,8 @@ mod tests {
         let mut ours = all(61);
         ours.extend(MESSAGE_ROWS.map(|(row, _, limit)| (row.to_string(), limit + 1)));
         let group = group(GicVersion::V3, &all(100), Ok(ours)).unwrap();
-        assert_eq!(group.figures.len(), ROWS.len() + MESSAGE_ROWS.len());
+        let all = ROWS.len() + CONFIG_ROWS.len() + MESSAGE_ROWS.len();
+        assert_eq!(group.figures.len(), all);
         assert!(group.figures.iter().all(Figure::exceeds));
         assert_eq!(
             group.notes,

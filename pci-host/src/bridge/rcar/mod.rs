@@ -37,6 +37,7 @@ pub const GEN3: Driver = Driver {
         "renesas,pcie-r8a77980",
         "renesas,pcie-r8a77990",
     ],
+    aborts: true,
     probe,
 };
 

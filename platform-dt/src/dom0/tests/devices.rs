@@ -1,10 +1,12 @@
 //! What Dom0 gets of the host's devices.
 
+use std::boxed::Box;
+
 use xen_types::{Hpa, HpaRange, IntId, Trigger};
 
-use super::{build_plain, build_with};
+use super::{build_plain, build_with, try_build};
 use crate::Status;
-use crate::dom0::Conflict;
+use crate::dom0::{Conflict, GuestBridge};
 use crate::tests::fixtures::{self, bus, cells, flag, node, text};
 
 #[test]
@@ -213,6 +215,30 @@ fn a_host_bridge_comes_with_its_windows_and_interrupts() {
     }
     assert!(!built.maps(0x40_2000_0000) && !built.maps(0x100_0000_0000));
     assert_eq!(built.spis(), [1, 3, 4]);
+}
+
+#[test]
+fn a_host_bridge_that_the_hypervisor_drives_is_not_mapped() {
+    let fixture = fixtures::qemu_gicv3().with("/", bridge());
+    let bridge = |path| GuestBridge {
+        path,
+        domain: 3,
+        driven: true,
+    };
+    let built = build_with(&fixture, |plan| {
+        plan.bridges = Box::leak(Box::new([bridge("/pcie")]));
+        plan.keeps_pci = true;
+    });
+    for inside in [0x3eff_ffff, 0x1000_0000, 0x80_0000_0000, 0x40_1fff_ffff] {
+        assert!(!built.maps(inside), "{inside:#x}");
+    }
+    assert_eq!(built.spis(), [1, 3, 4]);
+    assert_eq!(built.cells("/pcie", "linux,pci-domain"), [3]);
+    assert_eq!(built.cells("/chosen", "linux,pci-probe-only"), [1]);
+    let wrong = try_build(&fixture, |plan| {
+        plan.bridges = Box::leak(Box::new([bridge("/pci")]));
+    });
+    assert!(wrong.is_err());
 }
 
 #[test]

@@ -443,9 +443,34 @@ impl Checks {
         self.refused("an unknown function", call, reset, resets, Errno::NoDevice)?;
         let flags = PciDeviceAdd { flags: 64, ..added };
         self.refused("unknown flags", call, add, flags, Errno::Invalid)?;
-        ensure!(self.ask(call, add, &mut added.clone()) == Ok(0));
+        self.refused("nobody's segment", call, add, added, Errno::NoDevice)?;
+        let absent = PciDeviceAdd {
+            seg: 0,
+            devfn: 0xf8,
+            ..added
+        };
+        self.refused("an absent function", call, add, absent, Errno::NoDevice)?;
+        // The host bridge's own function, which is on every board's root bus.
+        let own = PciDeviceAdd::new_zeroed();
+        let lie = PciDeviceAdd {
+            flags: 2,
+            physfn_bus: 1,
+            ..own
+        };
+        self.refused("no virtual function", call, add, lie, Errno::Invalid)?;
+        let device = PciDevice {
+            seg: 0,
+            bus: 0,
+            devfn: 0,
+        };
+        let resets = PciDeviceReset {
+            dev: device,
+            flags: 3,
+        };
+        ensure!(self.ask(call, add, &mut own.clone()) == Ok(0));
         ensure!(self.ask(call, reset, &mut resets.clone()) == Ok(0));
         ensure!(self.ask(call, remove, &mut device.clone()) == Ok(0));
+        ensure!(self.ask(call, add, &mut own.clone()) == Ok(0));
 
         let platform = |cmd, interface_version| PlatformOpHeader {
             cmd,

@@ -88,15 +88,22 @@ fn a_malformed_value_names_key_value_and_remedy() {
 #[test]
 fn what_later_parts_need_is_kept_and_warned_of() {
     let line = "dom0_mem=512M,max:1G dom0_max_vcpus=2-4 iommu=no-sharept \
-                pci-passthrough assignable=0000:01:00.0,0000:02:00.0 sync_console";
+                pci-passthrough sync_console";
     let options = parse(line);
     let memory = options.dom0_mem.unwrap();
     assert_eq!((memory.size, memory.max), (Some(512 << 20), Some(1 << 30)));
     assert_eq!(options.dom0_max_vcpus.unwrap().count(3), 3);
     assert_eq!(options.iommu, Some("no-sharept"));
     assert_eq!(options.pci_passthrough, Some(""));
-    assert_eq!(options.assignable, Some("0000:01:00.0,0000:02:00.0"));
-    assert_eq!(options.warnings().len(), 4);
+    assert_eq!(options.warnings().len(), 3);
+}
+
+#[test]
+fn assignable_functions_are_a_list() {
+    let options = parse("assignable=0000:01:00.0,0000:02:00.0");
+    assert_eq!(options.assignable.unwrap().iter().count(), 2);
+    assert!(error("assignable").starts_with(r#"assignable="": use PCI addresses"#));
+    assert!(error("assignable=01:00").contains("use PCI addresses"));
 }
 
 #[test]

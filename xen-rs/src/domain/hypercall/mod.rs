@@ -5,6 +5,7 @@
 //! guest makes it again, with the progress in its arguments: its vCPU then takes interrupts and
 //! shares its CPU in between, and nothing is kept for it here.
 
+mod assignable;
 mod console;
 mod events;
 mod grants;
@@ -88,6 +89,12 @@ fn dispatch(running: &mut Running<'_>, next: &mut Next) -> Outcome {
         Some(Hypercall::SchedOp) => sched::sched_op(running, a, b, next),
         Some(Hypercall::EventChannelOp) => events::event_channel_op(running, a, b),
         Some(Hypercall::PhysdevOp) => physdev::physdev_op(running, a, b),
+        Some(Hypercall::Sysctl) => {
+            assignable::sysctl(running, a).unwrap_or(Err(Errno::NoCall.into()))
+        }
+        Some(Hypercall::Domctl) => {
+            assignable::domctl(running, a).unwrap_or(Err(Errno::NoCall.into()))
+        }
         Some(Hypercall::HvmOp) => hvm::hvm_op(running, a, b),
         _ => Err(Errno::NoCall.into()),
     }

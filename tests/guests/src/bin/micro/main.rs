@@ -8,6 +8,7 @@
 #![no_std]
 #![no_main]
 
+mod config;
 mod interrupts;
 mod messages;
 mod traps;
@@ -30,7 +31,12 @@ struct Cost {
 type Row = (&'static str, fn(&'static Machine, u64) -> Option<Cost>);
 
 /// Rows of interrupts come last: for them the second CPU is started.
-const ROWS: [&[Row]; 3] = [&traps::ROWS, &messages::ROWS, &interrupts::ROWS];
+const ROWS: [&[Row]; 4] = [
+    &traps::ROWS,
+    &config::ROWS,
+    &messages::ROWS,
+    &interrupts::ROWS,
+];
 
 fn main(machine: &'static Machine) {
     println!("micro: gic {}", machine.gic.version());

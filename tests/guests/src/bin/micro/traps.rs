@@ -54,7 +54,7 @@ pub const ROWS: [Row; 8] = [
 
 /// Times a service in a loop, and the loop without it.
 #[inline(always)]
-fn time(runs: u64, service: impl Fn() -> u64) -> Option<Cost> {
+pub fn time(runs: u64, service: impl Fn() -> u64) -> Option<Cost> {
     // What the first run finds cold.
     service();
     let ticks = ticks(runs, &service);

@@ -1,0 +1,59 @@
+//! PCI functions that can be given to guests: the list that the hypervisor keeps. Xen has no such
+//! thing: this is a sysctl of a number far from Xen's.
+
+use crate::GuestHandle;
+
+/// The operation's number in a [`Sysctl`](crate::sysctl::Sysctl).
+pub const SYSCTL_ASSIGNABLE: u32 = 0x5852_0001;
+
+numbers! {
+    /// What is asked for ([`Assignable::command`]).
+    pub enum AssignableCommand: u32 {
+        /// A function becomes assignable, or the control domain's again: as `state` says.
+        Set = 1,
+        /// The state of a function.
+        Get = 2,
+        /// All functions of the machine, each with its state.
+        List = 3,
+    }
+
+    /// Whose a function is.
+    pub enum FunctionState: u32 {
+        /// The control domain's.
+        ControlDomain = 0,
+        /// Nobody's: it is assignable, after a reset if it needs one.
+        Assignable = 1,
+        /// A guest's.
+        Guest = 2,
+        /// Nobody's, and it stays so: its reset failed.
+        Broken = 3,
+    }
+}
+
+layout! {
+    /// The payload of the operation.
+    pub struct Assignable: 32 {
+        /// An [`AssignableCommand`].
+        0 command: u32,
+        /// Of `Set` and `Get`: the function, `segment << 16 | bus << 8 | devfn`.
+        4 sbdf: u32,
+        /// Of `Set`, in, and `Get`, out: a [`FunctionState`].
+        8 state: u32,
+        /// Of `List`: in, room for so many; out, how many there are.
+        12 count: u32,
+        /// Of `List`: where they go, an [`AssignableEntry`] each; null asks for the number.
+        16 entries: GuestHandle,
+        /// Of `List`: the first number that is wanted, in the order of their names.
+        24 first: u32,
+        /// Padding.
+        28 pad: u32,
+    }
+
+    /// A function in a list.
+    pub struct AssignableEntry: 8 {
+        /// The function, as in [`Assignable::sbdf`].
+        0 sbdf: u32,
+        /// A [`FunctionState`].
+        4 state: u32,
+    }
+}
