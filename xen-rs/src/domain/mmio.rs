@@ -58,7 +58,7 @@ fn emulate(running: &mut Running<'_>) -> Option<()> {
         Device::Gic(region, offset) => access_gic(running, region, request(offset)),
         Device::Its(register) => {
             let request = request(register.offset);
-            register.access(request)
+            register.access(running.domain, request, &mut running.effects)
         }
     };
     if !access.write {
