@@ -45,7 +45,7 @@ const MESSAGE_ROWS: [(&str, &str, u64); 2] = [
 ];
 
 /// Instructions of each row, by its name in the guest.
-type Costs = BTreeMap<String, u64>;
+pub type Costs = BTreeMap<String, u64>;
 
 /// Measures under both hypervisors, with each interrupt controller.
 pub fn measure(bench: &Bench) -> Result<Vec<Group>> {
@@ -57,7 +57,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Group>> {
             let costs = |name, hypervisor: &Path| {
                 let log = format!("qemu-logs/bench-micro-{name}-gicv{gic}.log");
                 let log = bench.context.target.join(log);
-                costs(&machine(gic, hypervisor, &guest), &log)
+                costs(&machine(gic, hypervisor, &guest, "runs=2000"), &log)
                     .with_context(|| format!("{name}, GICv{gic}"))
             };
             let xen = costs("xen", &xen)?;
@@ -67,10 +67,10 @@ pub fn measure(bench: &Bench) -> Result<Vec<Group>> {
         .collect()
 }
 
-/// The machine on which a hypervisor boots the guest.
-fn machine(gic: GicVersion, hypervisor: &Path, guest: &Path) -> Machine {
+/// The machine on which a hypervisor boots the guest with a command line.
+pub fn machine(gic: GicVersion, hypervisor: &Path, guest: &Path, arguments: &str) -> Machine {
     let loader = format!(
-        "guest-loader,addr=0x49000000,kernel={},bootargs=runs=2000",
+        "guest-loader,addr=0x49000000,kernel={},bootargs={arguments}",
         guest.display()
     );
     Machine {
@@ -87,17 +87,20 @@ fn machine(gic: GicVersion, hypervisor: &Path, guest: &Path) -> Machine {
 
 /// Boots the guest and takes its figures.
 fn costs(machine: &Machine, log: &Path) -> Result<Costs> {
+    let (mut session, costs) = boot(machine, log)?;
+    session.wait_end()?;
+    Ok(costs)
+}
+
+/// Boots the guest until it is done.
+pub fn boot(machine: &Machine, log: &Path) -> Result<(Session, Costs)> {
     let mut session = Session::start(machine, log, Echo::No, TIME)?;
     session.forbid(&[r"^\*\*\* xen-rs stopped", r"error: ", r"^guest: "])?;
     let hertz = session.expect(r"micro: hertz (\d+)")?[1].parse()?;
     session.expect("micro: done")?;
-    let costs = session
-        .seen()
-        .iter()
-        .filter_map(|line| cost(line, hertz))
-        .collect::<Costs>();
-    session.wait_end()?;
-    Ok(costs)
+    let costs = session.seen().iter();
+    let costs = costs.filter_map(|line| cost(line, hertz)).collect();
+    Ok((session, costs))
 }
 
 /// `micro: ROW RUNS TICKS BASE`: the row, and instructions of a run.
