@@ -40,6 +40,8 @@ pub enum Verb {
     Test(TestOptions),
     /// Count in QEMU what the hypervisor costs; compare it with real Xen and with the limits
     Bench(BenchOptions),
+    /// Look for inputs that fail: fuzz what guests can say
+    Fuzz(FuzzOptions),
     /// Build the documentation of every crate
     Doc,
     /// Remove what the commands made
@@ -113,11 +115,23 @@ pub enum Part {
 
 #[derive(Args)]
 pub struct BenchOptions {
-    /// Measure only this group: boot, micro
+    /// Measure only this group: boot, micro, smmu
     pub group: Option<String>,
     /// Also write all figures as JSON to a file; without FILE, print them instead of the tables
     #[arg(long, value_name = "FILE", num_args = 0..=1)]
     pub json: Option<Option<PathBuf>>,
+}
+
+#[derive(Args)]
+pub struct FuzzOptions {
+    /// What to fuzz [default: all targets in turn]
+    pub target: Option<String>,
+    /// How long, each
+    #[arg(long, default_value_t = 10.0)]
+    pub minutes: f64,
+    /// Only run this input again
+    #[arg(long, value_name = "FILE", requires = "target")]
+    pub input: Option<PathBuf>,
 }
 
 #[derive(Args)]

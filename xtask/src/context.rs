@@ -54,6 +54,13 @@ impl Context {
         cargo
     }
 
+    /// The compiler of the host crates.
+    pub fn host_rustc(&self) -> Command {
+        let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+        rustc.current_dir(&self.root);
+        rustc
+    }
+
     /// Makes a cargo command obey `--offline`.
     pub fn keep_offline(&self, cargo: &mut Command) {
         if self.offline {

@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask build | run | demo | test | bench | doc | clean`.
+//! The project's commands: `cargo xtask build | run | demo | test | bench | fuzz | doc | clean`.
 //!
 //! The library part is what the QEMU suite in `tests/` shares with the commands: the machines
 //! that QEMU simulates ([`qemu`]) and the header of the image file ([`image::header`]).
@@ -14,6 +14,7 @@ mod context;
 mod debian;
 mod demo;
 mod doc;
+mod fuzz;
 pub mod image;
 mod process;
 mod programs;
@@ -49,6 +50,7 @@ fn dispatch(cli: &Cli) -> anyhow::Result<()> {
         Verb::Demo => demo::run(&context),
         Verb::Test(options) => test::run(&context, options),
         Verb::Bench(options) => bench::run(&context, options),
+        Verb::Fuzz(options) => fuzz::run(&context, options),
         Verb::Doc => doc::run(&context),
         Verb::Clean(options) => clean::run(&context, options),
     }

@@ -86,6 +86,8 @@ pub struct GicV3 {
     pub stride: Option<u64>,
     /// Its interrupt translation services.
     pub its: Vec<Its>,
+    /// Whether its redistributors see the CPUs' caches.
+    pub coherent: bool,
     /// The maintenance interrupt.
     pub maintenance: Option<Interrupt>,
 }
@@ -99,6 +101,8 @@ pub struct Its {
     pub registers: HpaRange,
     /// Its phandle, by which PCI host bridges name it.
     pub phandle: Option<u32>,
+    /// Whether it sees the CPUs' caches.
+    pub coherent: bool,
 }
 
 impl Gic {
@@ -180,6 +184,7 @@ impl GicV3 {
             its: children(node, ITS)
                 .map(Its::read)
                 .collect::<Result<_, _>>()?,
+            coherent: is_coherent(node),
             maintenance: node.interrupt(0),
         })
     }
@@ -191,8 +196,14 @@ impl Its {
             path: node.to_string(),
             registers: needed(node, 0, "reg")?,
             phandle: node.phandle(),
+            coherent: is_coherent(node),
         })
     }
+}
+
+/// Whether what reads memory sees the caches: the tree names what does not.
+fn is_coherent(node: Node<'_>) -> bool {
+    node.property("dma-noncoherent").is_none()
 }
 
 /// The usable children of these kinds.

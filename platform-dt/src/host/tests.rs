@@ -5,7 +5,7 @@ use xen_types::{Affinity, Hpa, HpaRange, Interrupt, Ppi, Spi, Trigger};
 
 use super::*;
 use crate::tests::fixtures::{
-    Fixture, cells, imx8mp, one_cell, qemu_gicv2, qemu_gicv3, rcar_h3, strings, text,
+    Fixture, cells, flag, imx8mp, one_cell, qemu_gicv2, qemu_gicv3, rcar_h3, strings, text,
 };
 
 fn read(tree: &Fixture) -> Result<Host, TreeError> {
@@ -202,6 +202,7 @@ fn a_gicv3_has_regions_and_an_its() {
         path: "/intc@8000000/its@8080000".into(),
         registers: range(0x808_0000, 0x2_0000),
         phandle: Some(2),
+        coherent: true,
     };
     let gic = GicV3 {
         path: "/intc@8000000".into(),
@@ -213,6 +214,7 @@ fn a_gicv3_has_regions_and_an_its() {
         .into(),
         stride: None,
         its: [its].into(),
+        coherent: true,
         maintenance: Some(ppi(9, Trigger::Level)),
     };
     assert_eq!(host(&qemu_gicv3()).gic, Gic::V3(gic));
@@ -224,6 +226,16 @@ fn a_gicv3_has_regions_and_an_its() {
     };
     assert_eq!(gic.redistributors, [range(0x80a_0000, 0xf6_0000)]);
     assert_eq!(gic.stride, Some(0x4_0000));
+
+    let tree = qemu_gicv3().set("/intc@8000000/its@8080000", flag("dma-noncoherent"));
+    let Gic::V3(gic) = host(&tree).gic else {
+        panic!("a GICv2");
+    };
+    assert!(gic.coherent && !gic.its[0].coherent);
+    let Gic::V3(gic) = host(&qemu_gicv3().set(path, flag("dma-noncoherent"))).gic else {
+        panic!("a GICv2");
+    };
+    assert!(!gic.coherent && gic.its[0].coherent);
 }
 
 #[test]

@@ -40,7 +40,7 @@ use super::timer::TimerInterrupts;
 use super::{Domain, Vcpu, events, schedule};
 use crate::arch::cache;
 use crate::arch::percpu::PerCpu;
-use crate::gic::its::{self, Service};
+use crate::gic::its::{self, Place};
 use crate::gic::v2m;
 use crate::lock::IrqLock;
 use crate::memory::frames::OutOfFrames;
@@ -257,7 +257,7 @@ impl Frames {
         Some(Self::V3 {
             distributor: direct(gic.distributor),
             redistributors: GpaRange::new(first, REDISTRIBUTOR * vcpus as u64)?,
-            its: its::services()
+            its: its::places()
                 .iter()
                 .map(|its| direct(its.registers))
                 .collect(),
@@ -360,7 +360,7 @@ fn device_tree(
     ramdisk: Option<GpaRange>,
     vcpus: usize,
 ) -> Result<(Vec<u8>, Dom0Resources), BuildError> {
-    let its: Vec<GuestIts<'_>> = its::services()
+    let its: Vec<GuestIts<'_>> = its::places()
         .iter()
         .zip(frames.its())
         .map(|(host, registers)| GuestIts {
@@ -442,7 +442,7 @@ fn map(banks: &Banks, resources: &Dom0Resources, frames: &Frames) -> Result<Spac
     }
     if iommu::translates() {
         // A device's message passes the translation of its memory accesses.
-        let doorbells: Vec<HpaRange> = its::services().iter().map(Service::doorbell).collect();
+        let doorbells: Vec<HpaRange> = its::places().iter().map(Place::doorbell).collect();
         map_devices(&mut space, &doorbells)?;
     }
     Ok(space)

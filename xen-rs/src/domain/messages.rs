@@ -5,21 +5,21 @@
 //! an interrupt waits for one part at most, and a vCPU that waits for its commands sees them done.
 
 use alloc::vec::Vec;
+use core::cell::Cell;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use xen_core::its::{ItsError, Owner};
+use xen_core::its::{DeviceId, Owner};
 use xen_core::vgic::{Access, BadAddress, CpuId, Direction, Effects, GuestMemory};
-use xen_core::vits::{Config, Effect, GuestDeviceId, HostDevice, Offer, Step, Vits, VitsError};
+use xen_core::vits::{Config, Effect, GuestDeviceId, Offer, Outside, Step, Vits, VitsError};
 use xen_types::{Gpa, GpaRange};
 
+use super::space::Window;
 use super::{Domain, memory};
-use crate::gic::its;
+use crate::gic::its::{self, Tables};
 use crate::lock::IrqLock;
 
 /// How many steps of commands are made before a vCPU goes on.
 const STEPS: usize = 32;
-/// Most events of a device: what MSI-X has (PCI 6.8.2).
-const MOST_EVENTS: u32 = 2048;
 
 /// Commands may wait.
 const COMMANDS: u8 = 1;
@@ -36,7 +36,13 @@ pub struct Messages {
 /// An ITS as the domain sees it.
 struct VirtualIts {
     frames: GpaRange,
-    state: IrqLock<Vits>,
+    state: IrqLock<State>,
+}
+
+struct State {
+    vits: Vits,
+    /// The page of the guest's command queue.
+    queue: Window,
 }
 
 impl Messages {
@@ -46,8 +52,9 @@ impl Messages {
     /// [`VitsError`].
     pub fn of_host(frames: &[GpaRange], cpus: usize, lpis: u32) -> Result<Self, VitsError> {
         let mut services = Vec::new();
-        for (number, (frames, service)) in frames.iter().zip(its::services()).enumerate() {
-            let device_bits = service.typer.device_bits;
+        let typers = (0..).map_while(|number| its::services()?.typer(number));
+        for (number, (frames, typer)) in frames.iter().zip(typers).enumerate() {
+            let device_bits = typer.device_bits;
             let mut vits = Vits::new(Config {
                 cpus,
                 lpis,
@@ -58,11 +65,14 @@ impl Messages {
                 first: GuestDeviceId(0),
                 last: GuestDeviceId(last),
                 its: number,
-                host: xen_core::its::DeviceId(0),
+                host: DeviceId(0),
             })?;
             services.push(VirtualIts {
                 frames: *frames,
-                state: IrqLock::new(vits),
+                state: IrqLock::new(State {
+                    vits,
+                    queue: Window::default(),
+                }),
             });
         }
         Ok(Self {
@@ -110,10 +120,12 @@ pub struct Register<'a> {
 }
 
 impl Register<'_> {
-    /// A load or store; what a load reads.
-    pub fn access(self, access: Access) -> u64 {
-        let value = self.service.state.lock().access(access);
-        if matches!(access.direction, Direction::Write(_)) {
+    /// A load or store of the domain whose it is; what a load reads.
+    pub fn access(self, domain: &Domain, access: Access, effects: &mut Effects) -> u64 {
+        let mut state = self.service.state.lock();
+        let value = state.vits.access(access);
+        // Mostly a store tells of few commands, which are executed at once.
+        if matches!(access.direction, Direction::Write(_)) && domain.execute(&mut state, effects) {
             self.messages.note(COMMANDS);
         }
         value
@@ -141,81 +153,38 @@ impl Domain {
     }
 
     /// Goes on with the commands of an ITS. Returns whether there may be more.
-    fn execute(&self, vits: &mut Vits, effects: &mut Effects) -> bool {
-        let memory = Memory(self);
+    fn execute(&self, state: &mut State, effects: &mut Effects) -> bool {
+        let State { vits, queue } = state;
+        let memory = Queue {
+            domain: self,
+            page: Cell::from_mut(queue),
+        };
         for _ in 0..STEPS {
             match vits.step(&memory) {
                 Step::Idle => return false,
                 Step::Again => {}
-                Step::Effect(effect) => {
-                    if let Err(error) = self.perform(vits, effect, effects) {
-                        self.complain(format_args!("{}: {error}", self.id));
-                    }
-                }
+                Step::Effect(Effect::Raise { lpi, .. }) => self.vgic.raise_lpi(lpi, effects),
+                Step::Effect(effect) => self.perform(vits, effect, &memory, effects),
             }
         }
         true
     }
 
-    /// Carries an effect out, in the order that it asks for.
-    fn perform(
-        &self,
-        vits: &mut Vits,
-        effect: Effect,
-        effects: &mut Effects,
-    ) -> Result<(), ItsError> {
-        let mut apply = || effect.apply(&self.vgic, &Memory(self), effects);
-        match effect {
-            Effect::Raise { .. }
-            | Effect::Reload { .. }
-            | Effect::ReloadPart { .. }
-            | Effect::MovePart { .. } => {
-                apply();
-                Ok(())
-            }
-            Effect::Unmap { source, .. } => {
-                let unmapped = its::unmap(source);
-                apply();
-                unmapped
-            }
-            Effect::Clear { source, .. } => {
-                let cleared = its::clear(source);
-                apply();
-                cleared
-            }
-            Effect::Move { source, cpu, .. } => {
-                let sent = its::send_to(source, self.place_of(cpu));
-                apply();
-                sent
-            }
-            Effect::Map { source, lpi, cpu } => {
-                apply();
-                let owner = Owner {
-                    domain: self.id,
-                    lpi,
-                };
-                its::map(source, owner, self.place_of(cpu))
-            }
-            Effect::Attach {
-                id,
-                its,
-                device,
-                events,
-            } => {
-                let lpis = its::attach(its, device, events.min(MOST_EVENTS))?;
-                let host = HostDevice {
-                    its,
-                    device,
-                    first_event: xen_core::its::EventId(0),
-                    lpis,
-                };
-                match vits.add_device(id, host) {
-                    Ok(()) => Ok(()),
-                    // The virtual ITS refuses the command.
-                    Err(_) => its::detach(its, device, lpis),
-                }
-            }
-            Effect::Detach(host) => its::detach(host.its, host.device, host.lpis),
+    /// Carries out what does not happen as often as messages.
+    #[inline(never)]
+    fn perform(&self, vits: &mut Vits, effect: Effect, memory: &Queue<'_>, effects: &mut Effects) {
+        let Some(services) = its::services() else {
+            return;
+        };
+        let outside = Outside {
+            domain: self.id,
+            vgic: &self.vgic,
+            memory,
+            services,
+            place_of: |vcpu| self.place_of(vcpu),
+        };
+        if let Err(error) = outside.carry_out(vits, effect, &mut Tables, effects) {
+            self.complain(format_args!("{}: {error}", self.id));
         }
     }
 
@@ -244,5 +213,25 @@ struct Memory<'a>(&'a Domain);
 impl GuestMemory for Memory<'_> {
     fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), BadAddress> {
         memory::copy_from_ram(self.0, at, into).map_err(|_| BadAddress(at))
+    }
+}
+
+/// The same, mostly of one page.
+struct Queue<'a> {
+    domain: &'a Domain,
+    page: &'a Cell<Window>,
+}
+
+impl GuestMemory for Queue<'_> {
+    fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), BadAddress> {
+        Memory(self.domain).read(at, into)
+    }
+
+    #[inline]
+    fn read_words<const COUNT: usize>(&self, at: Gpa) -> Result<[u64; COUNT], BadAddress> {
+        let mut page = self.page.get();
+        let words = self.domain.space.lock().read_words(at, &mut page);
+        self.page.set(page);
+        words.map_err(|_| BadAddress(at))
     }
 }

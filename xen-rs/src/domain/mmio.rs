@@ -60,7 +60,7 @@ fn emulate(running: &mut Running<'_>) -> Option<()> {
         Device::Gic(region, offset) => access_gic(running, region, request(offset)),
         Device::Its(register) => {
             let request = request(register.offset);
-            register.access(request)
+            register.access(running.domain, request, &mut running.effects)
         }
         Device::Pci(place) => return emulate_pci(running, place, access),
     };

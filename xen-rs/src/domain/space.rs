@@ -6,7 +6,7 @@ use xen_abi::DomId;
 use xen_core::p2m::{Displaced, P2m, P2mError};
 use xen_core::paging::stage2::{Attributes, Geometry};
 use xen_core::paging::{MapError, OutOfTables};
-use xen_types::{Gfn, Gpa, GpaRange, Hpa, Mfn};
+use xen_types::{Gfn, Gpa, GpaRange, Hpa, Mfn, PAGE_SIZE};
 
 use super::tables::{Stage2Tables, with_vttbr};
 use crate::arch::features::Features;
@@ -19,6 +19,18 @@ pub struct Space {
     p2m: P2m,
     memory: Stage2Tables,
     vmid: Vmid,
+    /// How often it may have changed.
+    changes: u64,
+}
+
+/// A page of a domain's RAM that is read again and again: where it was found, which holds for as long as
+/// the domain's space does not change.
+#[derive(Clone, Copy, Default)]
+pub struct Window {
+    gfn: Gfn,
+    page: Hpa,
+    /// [`Space::changes`] when it was found, 0 if it never was.
+    found: u64,
 }
 
 /// How stage 2 is walked here: by what this CPU can do.
@@ -35,7 +47,12 @@ impl Space {
     pub fn new(owner: DomId, vmid: Vmid) -> Result<Self, OutOfTables> {
         let mut memory = Stage2Tables::new(vmid);
         let p2m = P2m::new(owner, geometry().input_bits(), &mut memory)?;
-        Ok(Self { p2m, memory, vmid })
+        Ok(Self {
+            p2m,
+            memory,
+            vmid,
+            changes: 1,
+        })
     }
 
     /// Maps `guest` to the host's memory from `host` on.
@@ -48,6 +65,7 @@ impl Space {
         host: Hpa,
         attributes: Attributes,
     ) -> Result<(), MapError> {
+        self.changes += 1;
         let (start, size) = (guest.start().get(), guest.size());
         let table = self.p2m.table_mut();
         table.map(&mut self.memory, start, host, size, attributes)
@@ -78,11 +96,50 @@ impl Space {
         self.p2m.reference_ram(&self.memory, table, gfn, writable)
     }
 
+    /// Copies doublewords of a page of the domain's own RAM, from a multiple of their size on. Nobody
+    /// else gets the page meanwhile: that takes a change of this space first.
+    ///
+    /// # Errors
+    /// [`P2mError`].
+    #[inline]
+    pub fn read_words<const COUNT: usize>(
+        &self,
+        at: Gpa,
+        window: &mut Window,
+    ) -> Result<[u64; COUNT], P2mError> {
+        let gfn = at.frame();
+        if window.found != self.changes || window.gfn != gfn {
+            *window = self.find(gfn)?;
+        }
+        let from = window.page.get() + at.offset_in_page();
+        if from % 8 != 0 || at.offset_in_page() + 8 * COUNT as u64 > PAGE_SIZE {
+            return Err(P2mError::NotOwnRam(gfn));
+        }
+        // SAFETY: RAM of the domain, aligned, within the page. Each word is read once, so a vCPU that
+        // writes at the same time changes what is read and no more.
+        Ok(core::array::from_fn(|word| unsafe {
+            core::ptr::read_volatile((from as *const u64).wrapping_add(word))
+        }))
+    }
+
+    #[cold]
+    fn find(&self, gfn: Gfn) -> Result<Window, P2mError> {
+        let mfn = self.reference_ram(gfn, false)?;
+        // What the space leads to stays the domain's without a reference.
+        frames::put(mfn);
+        Ok(Window {
+            gfn,
+            page: mfn.address().ok_or(P2mError::NotOwnRam(gfn))?,
+            found: self.changes,
+        })
+    }
+
     /// Puts a frame at a guest frame, whatever RAM was there before.
     ///
     /// # Errors
     /// [`P2mError`]; nothing has changed.
     pub fn put(&mut self, gfn: Gfn, mfn: Mfn, attributes: Attributes) -> Result<(), P2mError> {
+        self.changes += 1;
         let displaced = self.p2m.put(&mut self.memory, gfn, mfn, attributes)?;
         give_back(displaced);
         Ok(())
@@ -93,6 +150,7 @@ impl Space {
     /// # Errors
     /// [`P2mError`]; nothing has changed.
     pub fn remove(&mut self, gfn: Gfn) -> Result<(), P2mError> {
+        self.changes += 1;
         let displaced = self.p2m.remove(&mut self.memory, gfn)?;
         give_back(displaced);
         Ok(())
@@ -103,6 +161,7 @@ impl Space {
     /// # Errors
     /// [`P2mError`]; nothing has changed.
     pub fn take_ram(&mut self, gfn: Gfn) -> Result<Mfn, P2mError> {
+        self.changes += 1;
         self.p2m.take_ram(&mut self.memory, gfn)
     }
 
@@ -111,6 +170,7 @@ impl Space {
     /// # Errors
     /// [`P2mError`]; nothing has changed.
     pub fn remove_granted(&mut self, gfn: Gfn, mfn: Mfn) -> Result<(), P2mError> {
+        self.changes += 1;
         self.p2m.remove_granted(&mut self.memory, gfn, mfn)
     }
 

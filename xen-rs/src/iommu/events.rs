@@ -63,6 +63,10 @@ pub fn look_again() {
 
 /// Logs the IOMMUs, who is behind them, and the last faults.
 pub fn show() {
+    info!(
+        "iommu: {} KiB of tables and queues",
+        super::hardware::memory() >> 10
+    );
     for unit in units() {
         let state = match unit.state {
             State::Isolates(_) => "isolates",

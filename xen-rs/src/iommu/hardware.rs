@@ -1,11 +1,21 @@
 //! The machine as an IOMMU's driver needs it.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use smmu::{Clock, DmaMemory};
 use xen_types::{Hpa, HpaRange};
 
 use crate::arch::{barrier, cache, time};
 use crate::memory::device::Registers;
 use crate::memory::{frames, ram, tables};
+
+/// Bytes that tables and queues of all IOMMUs take.
+static MEMORY: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes that tables and queues of all IOMMUs take.
+pub fn memory() -> u64 {
+    MEMORY.load(Ordering::Relaxed)
+}
 
 /// An IOMMU's registers, with the machine's memory and time.
 #[derive(Clone, Copy, Debug)]
@@ -34,11 +44,13 @@ impl DmaMemory for Machine {
         let range = frames::allocate_for_hypervisor(bytes as usize).ok()?;
         // SAFETY: the allocator has just given this memory to the driver alone.
         cache::zero_pages(unsafe { ram::exclusive(range) });
+        MEMORY.fetch_add(range.size(), Ordering::Relaxed);
         Some(range.start())
     }
 
     fn free(&mut self, start: Hpa, bytes: u64) {
-        if let Some(range) = HpaRange::new(start, bytes) {
+        if let Some(range) = frames::block_of(start, bytes) {
+            MEMORY.fetch_sub(range.size(), Ordering::Relaxed);
             frames::free_for_hypervisor(range);
         }
     }

@@ -5,7 +5,7 @@ use spin::Once;
 use xen_abi::DomId;
 use xen_core::memory::buddy::{Block, Buddy, FreeError, MAX_ORDER, OutOfMemory};
 use xen_core::memory::frame::{BankError, FrameError, FrameInfo, FrameTable, FrameType, Left};
-use xen_types::{HpaRange, Mfn, PAGE_SIZE};
+use xen_types::{Hpa, HpaRange, Mfn, PAGE_SIZE};
 
 use crate::lock::IrqLock;
 
@@ -70,6 +70,12 @@ pub fn allocate_for_hypervisor(size: usize) -> Result<HpaRange, OutOfFrames> {
         return Err(OutOfFrames::TooLarge(size));
     }
     allocate(order as u8, FrameType::Hypervisor)
+}
+
+/// The block that [`allocate_for_hypervisor`] gave for so many bytes.
+pub fn block_of(start: Hpa, bytes: u64) -> Option<HpaRange> {
+    let size = bytes.max(PAGE_SIZE).checked_next_power_of_two()?;
+    HpaRange::new(start, size)
 }
 
 /// Gives back what [`allocate_for_domain`] gave, to which nothing leads any more.

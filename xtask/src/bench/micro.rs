@@ -54,8 +54,11 @@ const CONFIG_LIMIT: u64 = 483;
 /// Devices of eight functions each for the machine that has many, on the root bus.
 const FULL_DEVICES: u32 = 31;
 
+/// How often a row is measured.
+const RUNS: &str = "runs=2000";
+
 /// Instructions of each row, by its name in the guest.
-type Costs = BTreeMap<String, u64>;
+pub type Costs = BTreeMap<String, u64>;
 
 /// Measures under both hypervisors, with each interrupt controller.
 pub fn measure(bench: &Bench) -> Result<Vec<Group>> {
@@ -69,11 +72,16 @@ pub fn measure(bench: &Bench) -> Result<Vec<Group>> {
                 let log = bench.context.target.join(log);
                 costs(&machine, &log).with_context(|| format!("{name}, GICv{gic}"))
             };
-            let xen = costs("xen", machine(gic, &xen, &guest, ""))?;
-            let ours = costs("xen-rs", machine(gic, &bench.image.file, &guest, ""));
+            let xen = costs("xen", machine(gic, &xen, &guest, RUNS))?;
+            let ours = costs("xen-rs", machine(gic, &bench.image.file, &guest, RUNS))?;
             let mut group = group(gic, &xen, ours)?;
             if gic == GicVersion::V3 {
-                let full = full(machine(gic, &bench.image.file, &guest, " config-read-last"));
+                let full = full(machine(
+                    gic,
+                    &bench.image.file,
+                    &guest,
+                    "runs=2000 config-read-last",
+                ));
                 group
                     .figures
                     .push(config_of_full(&costs("xen-rs-full", full)?)?);
@@ -94,10 +102,10 @@ fn full(mut machine: Machine) -> Machine {
     machine
 }
 
-/// The machine on which a hypervisor boots the guest.
-fn machine(gic: GicVersion, hypervisor: &Path, guest: &Path, rows: &str) -> Machine {
+/// The machine on which a hypervisor boots the guest with a command line.
+pub fn machine(gic: GicVersion, hypervisor: &Path, guest: &Path, arguments: &str) -> Machine {
     let loader = format!(
-        "guest-loader,addr=0x49000000,kernel={},bootargs=runs=2000{rows}",
+        "guest-loader,addr=0x49000000,kernel={},bootargs={arguments}",
         guest.display()
     );
     Machine {
@@ -114,17 +122,20 @@ fn machine(gic: GicVersion, hypervisor: &Path, guest: &Path, rows: &str) -> Mach
 
 /// Boots the guest and takes its figures.
 fn costs(machine: &Machine, log: &Path) -> Result<Costs> {
+    let (mut session, costs) = boot(machine, log)?;
+    session.wait_end()?;
+    Ok(costs)
+}
+
+/// Boots the guest until it is done.
+pub fn boot(machine: &Machine, log: &Path) -> Result<(Session, Costs)> {
     let mut session = Session::start(machine, log, Echo::No, TIME)?;
     session.forbid(&[r"^\*\*\* xen-rs stopped", r"error: ", r"^guest: "])?;
     let hertz = session.expect(r"micro: hertz (\d+)")?[1].parse()?;
     session.expect("micro: done")?;
-    let costs = session
-        .seen()
-        .iter()
-        .filter_map(|line| cost(line, hertz))
-        .collect::<Costs>();
-    session.wait_end()?;
-    Ok(costs)
+    let costs = session.seen().iter();
+    let costs = costs.filter_map(|line| cost(line, hertz)).collect();
+    Ok((session, costs))
 }
 
 /// `micro: ROW RUNS TICKS BASE`: the row, and instructions of a run.

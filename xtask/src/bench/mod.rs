@@ -9,6 +9,7 @@ mod figure;
 mod linux;
 mod micro;
 mod report;
+mod smmu;
 
 use anyhow::Result;
 
@@ -28,10 +29,11 @@ struct Bench<'a> {
 /// A group: its word on the command line, which groups may share, and what measures it.
 type Measure = (&'static str, fn(&Bench) -> Result<Vec<Group>>);
 
-const GROUPS: [Measure; 3] = [
+const GROUPS: [Measure; 4] = [
     ("boot", boot::measure),
     ("boot", linux::measure),
     ("micro", micro::measure),
+    ("smmu", smmu::measure),
 ];
 
 /// Measures, prints the tables, and fails if a limit is exceeded.

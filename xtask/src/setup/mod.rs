@@ -15,7 +15,7 @@ use anyhow::{Result, bail};
 
 pub use apt::Apt;
 pub use mirror::{KEYRING, Mirror};
-pub use needs::{DEBIAN_PACKAGES, QEMU};
+pub use needs::{DEBIAN_PACKAGES, FUZZER, QEMU};
 pub use rust::Toolchain;
 pub use static_rust::StaticToolchain;
 

@@ -54,6 +54,16 @@ pub const QEMU: &[Need] = &[Need {
     instead: Some("Debian 12 has it in bookworm-backports"),
 }];
 
+/// libFuzzer is compiled from source.
+pub const FUZZER: &[Need] = &[Need {
+    what: "a C++ compiler",
+    why: "to compile libFuzzer",
+    package: "g++",
+    proof: Proof::Program("c++"),
+    at_least: None,
+    instead: None,
+}];
+
 /// Where rustup's own linker is not there.
 pub const LINKER: &[Need] = &[Need {
     what: "the linker ld.lld",

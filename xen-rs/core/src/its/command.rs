@@ -179,6 +179,16 @@ const TABLE_SIZE: u64 = 0x1f;
 pub struct UnknownCommand(pub u8);
 
 impl Command {
+    /// The event that 32 bytes have happen, if they do.
+    #[inline]
+    pub const fn raised([first, second, ..]: Words) -> Option<(DeviceId, EventId)> {
+        if first as u8 == INT {
+            Some((DeviceId((first >> 32) as u32), EventId(second as u32)))
+        } else {
+            None
+        }
+    }
+
     /// What 32 bytes say. Reserved fields are ignored (5.3).
     ///
     /// # Errors

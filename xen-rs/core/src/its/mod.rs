@@ -2,7 +2,7 @@
 //!
 //! [`Its`] drives one ITS: its tables, its command queue, the devices that it knows. [`Lpis`] is
 //! what all of them share: which LPIs are in use, and their configuration. [`Owners`] says whose
-//! an LPI is when it arrives. Hardware is reached through [`Registers`], [`Memory`] and [`Clock`];
+//! an LPI is when it arrives. [`Services`] has all of them together. Hardware is reached through [`Registers`], [`Memory`] and [`Clock`];
 //! `simulated` has a twin that walks the tables which the driver wrote.
 //!
 //! | module | |
@@ -14,6 +14,7 @@
 //! | `driver` | an ITS as a whole |
 //! | `lpi`, `lpis` | which LPIs are free; tables of LPIs |
 //! | `owners` | from an LPI to its domain |
+//! | `services` | all ITSs together |
 
 extern crate alloc;
 
@@ -26,6 +27,7 @@ mod lpi;
 mod lpis;
 mod owners;
 mod queue;
+mod services;
 #[cfg(any(test, feature = "simulated"))]
 pub mod simulated;
 mod table;
@@ -40,6 +42,7 @@ pub use self::error::ItsError;
 pub use self::lpi::{LpiAllocator, LpiRange};
 pub use self::lpis::Lpis;
 pub use self::owners::{Owner, Owners};
+pub use self::services::{Services, Source};
 
 /// The registers of an ITS, or of a redistributor's first frame.
 pub trait Registers {

@@ -11,7 +11,7 @@ use xen_types::{IntId, Lpi, Spi};
 
 use super::cpu::Cpu;
 use super::distributor::Distributor;
-use super::effects::Effects;
+use super::effects::{CpuId, Effects};
 use super::irq::Irq;
 use super::lpi::Lpis;
 use super::lr::{Format, ListRegister, ListRegisters, MAX};
@@ -102,7 +102,7 @@ fn update<R>(
 pub(super) fn has_deliverable(distributor: &Distributor, cpu: &Cpu, lpis: Option<&Lpis>) -> bool {
     let groups = distributor.groups();
     queued(distributor, cpu).any(|(_, irq)| irq.is_deliverable(groups))
-        || lpis.is_some_and(|lpis| lpis.ready(cpu.id(), groups).next().is_some())
+        || lpis.is_some_and(|lpis| lpis.is_ready(cpu.id(), groups))
 }
 
 fn is_routed_elsewhere(distributor: &Distributor, cpu: &Cpu, id: IntId) -> bool {
@@ -139,12 +139,7 @@ pub(super) fn flush<F: Format>(
         load_shared(distributor, cpu, registers);
     }
     if let Some(lpis) = lpis {
-        for _ in waiting..registers.implemented() {
-            let Some((lpi, _)) = lpis.ready(cpu.id(), groups).next() else {
-                break;
-            };
-            load_lpi(lpis, lpi, false, registers);
-        }
+        load_lpis(cpu.id(), lpis, groups, registers);
     }
     registers.set_maintenance(false, false);
 }
@@ -238,8 +233,7 @@ fn load<F: Format>(
 }
 
 /// [`sync`] and [`flush`] where only private interrupts are concerned: all list registers are in use
-/// by such ones ([`ListRegisters::are_private`]), and no shared one is in the CPU's queue. `groups`
-/// are those that are forwarded.
+/// by such ones, and no other is in the CPU's queue. `groups` are those that are forwarded.
 ///
 /// Nothing was left out of the list registers, so that no end can be unlisted. Returns false if not
 /// all interrupts fit now: [`sync`] and [`flush`] must follow.
@@ -254,6 +248,41 @@ pub(super) fn refresh_private<F: Format>(
         cpu.store(&register, effects);
     }
     load_private(cpu, groups, registers)
+}
+
+/// The same where LPIs are concerned too, but no shared interrupt.
+pub(super) fn refresh_unshared<F: Format>(
+    cpu: &mut Cpu,
+    lpis: &mut Lpis,
+    groups: u8,
+    registers: &mut ListRegisters<F>,
+    effects: &mut Effects,
+) -> bool {
+    while let Some(register) = registers.pop() {
+        match register.id {
+            IntId::Lpi(lpi) => lpis.store(lpi, cpu.id(), register.pending, effects),
+            _ => cpu.store(&register, effects),
+        }
+    }
+    load_private(cpu, groups, registers) && load_lpis(cpu.id(), lpis, groups, registers)
+}
+
+/// Moves the LPIs that can be taken into free list registers. Returns false if there are too few.
+fn load_lpis<F: Format>(
+    cpu: CpuId,
+    lpis: &mut Lpis,
+    groups: u8,
+    registers: &mut ListRegisters<F>,
+) -> bool {
+    while lpis.is_ready(cpu, groups) {
+        if registers.are_full() {
+            return false;
+        }
+        if let Some(register) = lpis.load_first(cpu) {
+            registers.push(&register);
+        }
+    }
+    true
 }
 
 /// Offers as many LPIs as there is room for: they come in the order of their urgency, and there may

@@ -51,10 +51,12 @@ pub enum LinkError {
     Busy(IntId),
 }
 
-/// What changed: private interrupts only.
-const PRIVATE_NEWS: u8 = 1;
-/// What changed: anything.
-const ANY_NEWS: u8 = 0b11;
+/// What changed: private interrupts.
+const PRIVATE_NEWS: u8 = 1 << 0;
+/// What changed: LPIs.
+const LPI_NEWS: u8 = 1 << 1;
+/// What changed: anything, shared interrupts too.
+const ANY_NEWS: u8 = 0b111;
 
 /// A CPU's part.
 struct Private<L: Locking> {
@@ -328,7 +330,13 @@ impl<L: Locking> Vgic<L> {
     /// A message arrived: in constant time and without allocation. An LPI that no event is mapped
     /// to stays as it is.
     pub fn raise_lpi(&self, lpi: Lpi, effects: &mut Effects) {
-        self.change_lpis(effects, |lpis, effects| lpis.raise(lpi, effects));
+        let Some(lpis) = &self.lpis else {
+            return;
+        };
+        if let Some(cpu) = lpis.with(|lpis| lpis.raise(lpi)) {
+            effects.kick(cpu);
+            self.note_lpi(cpu);
+        }
     }
 
     /// An LPI is not pending any more.
@@ -391,7 +399,7 @@ impl<L: Locking> Vgic<L> {
         change: impl FnOnce(&mut Lpis, &mut Effects) -> R,
     ) -> Option<R> {
         let result = self.lpis.as_ref()?.with(|lpis| change(lpis, effects));
-        self.note(effects);
+        self.note_lpis(effects.kicks());
         Some(result)
     }
 
@@ -481,7 +489,7 @@ impl<L: Locking> Vgic<L> {
         registers: &mut ListRegisters<F>,
         effects: &mut Effects,
     ) {
-        if !self.refresh_private(cpu, registers, effects) {
+        if !self.refresh_unshared(cpu, registers, effects) {
             self.sync(cpu, registers, effects);
             self.flush(cpu, registers);
         }
@@ -489,9 +497,10 @@ impl<L: Locking> Vgic<L> {
 
     /// Does so without a look at shared interrupts, where they are not concerned: none is in the list
     /// registers or was left out, and nothing about them is news, so that none is in the CPU's
-    /// queue but those of a group that is not forwarded. Returns whether it did.
+    /// queue but those of a group that is not forwarded. Nor at LPIs, where the same is true of
+    /// them. Returns whether it did.
     #[inline]
-    fn refresh_private<F: Format>(
+    fn refresh_unshared<F: Format>(
         &self,
         cpu: CpuId,
         registers: &mut ListRegisters<F>,
@@ -500,15 +509,28 @@ impl<L: Locking> Vgic<L> {
         let Some(private) = self.cpus.get(cpu.get()) else {
             return false;
         };
-        // Before the queue is read: what arrives after that is news again.
+        // Before the queues are read: what arrives after that is news again.
         let news = private.news.swap(0, Ordering::AcqRel);
-        if news & !PRIVATE_NEWS != 0 || !registers.are_private() {
+        if news & !(PRIVATE_NEWS | LPI_NEWS) != 0 || !registers.are_unshared() {
             return false;
         }
         let groups = self.groups.load(Ordering::Relaxed);
-        private
-            .cpu
-            .with(|cpu| deliver::refresh_private(cpu, groups, registers, effects))
+        match &self.lpis {
+            Some(lpis) if news & LPI_NEWS != 0 || registers.have_lpis() => {
+                let done = private.cpu.with(|cpu| {
+                    lpis.with(|lpis| {
+                        deliver::refresh_unshared(cpu, lpis, groups, registers, effects)
+                    })
+                });
+                // LPIs may have gone to other CPUs when they were taken back.
+                let others = effects.kicks().filter(|other| *other != cpu);
+                others.for_each(|other| self.note_lpi(other));
+                done
+            }
+            _ => private
+                .cpu
+                .with(|cpu| deliver::refresh_private(cpu, groups, registers, effects)),
+        }
     }
 
     /// Takes back what the list registers say, and empties them. [`Vgic::flush`] must follow before
@@ -580,6 +602,19 @@ impl<L: Locking> Vgic<L> {
     fn note(&self, effects: &Effects) {
         if !effects.kicks().is_empty() {
             self.note_all(effects.kicks());
+        }
+    }
+
+    /// Remembers the same, where LPIs alone have changed since the kicks before were remembered.
+    #[inline]
+    fn note_lpis(&self, kicks: CpuSet) {
+        kicks.for_each(|cpu| self.note_lpi(cpu));
+    }
+
+    #[inline]
+    fn note_lpi(&self, cpu: CpuId) {
+        if let Some(private) = self.cpus.get(cpu.get()) {
+            private.news.fetch_or(LPI_NEWS, Ordering::Release);
         }
     }
 

@@ -40,6 +40,17 @@ impl CpuSet {
     /// No CPU.
     pub const EMPTY: Self = Self(0);
 
+    /// A single CPU's bit: of one word or the other, where a shift of 128 bits takes long.
+    #[inline]
+    const fn bit(cpu: CpuId) -> u128 {
+        let bit = 1_u64 << (cpu.0 % 64);
+        if cpu.0 < 64 {
+            bit as u128
+        } else {
+            (bit as u128) << 64
+        }
+    }
+
     /// The first `count` CPUs.
     pub const fn first(count: usize) -> Self {
         if count >= CpuId::MAX {
@@ -56,17 +67,17 @@ impl CpuSet {
 
     /// Adds one.
     pub const fn insert(&mut self, cpu: CpuId) {
-        self.0 |= 1 << cpu.0;
+        self.0 |= Self::bit(cpu);
     }
 
     /// Takes one out.
     pub const fn remove(&mut self, cpu: CpuId) {
-        self.0 &= !(1 << cpu.0);
+        self.0 &= !Self::bit(cpu);
     }
 
     /// Whether it is in the set.
     pub const fn contains(self, cpu: CpuId) -> bool {
-        self.0 >> cpu.0 & 1 != 0
+        self.0 & Self::bit(cpu) != 0
     }
 
     /// Whether there is none.

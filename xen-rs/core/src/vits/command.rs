@@ -1,9 +1,9 @@
 //! What the guest's commands ask for. A command is checked whole before anything changes.
 
 use super::device::{GuestDeviceId, GuestEventId, Mapping};
-use super::effect::{Effect, Source};
 use super::job::Job;
 use super::{EVENT_BITS, Vits};
+use super::{Source, effect::Effect};
 use crate::its::command::{Command, Target, TranslationTable, UnknownCommand};
 use crate::its::{CollectionId, DeviceId, EventId};
 use crate::vgic::CpuId;
@@ -43,11 +43,22 @@ pub enum Refusal {
     Cpu(u64),
 }
 
+/// What a command came to.
+#[derive(Debug)]
+pub enum Begun {
+    /// Nothing is left to do.
+    Nothing,
+    /// One thing, and the command is complete with it.
+    Effect(Effect),
+    /// More.
+    Job(Job),
+}
+
 impl Vits {
-    /// Checks a command and starts it; `None` where nothing is left to do.
-    pub(super) fn begin(&mut self, command: Command) -> Result<Option<Job>, Refusal> {
+    /// Checks a command and starts it.
+    pub(super) fn begin(&mut self, command: Command) -> Result<Begun, Refusal> {
         match command {
-            Command::Mapd { device, table } => self.map_device(device, table).map(Some),
+            Command::Mapd { device, table } => self.map_device(device, table).map(Begun::Job),
             Command::Mapc { collection, target } => self.map_collection(collection, target),
             Command::Mapti {
                 device,
@@ -67,8 +78,8 @@ impl Vits {
                 Ok(self.attached(mapping, |lpi, _| Effect::Unmap { source, lpi }))
             }
             Command::Int { device, event } => {
-                let (mapping, source) = self.mapped(device, event)?;
-                Ok(self.attached(mapping, |lpi, _| Effect::Raise { source, lpi }))
+                let raised = self.raise(device, event)?;
+                Ok(raised.map_or(Begun::Nothing, Begun::Effect))
             }
             Command::Clear { device, event } => {
                 let (mapping, source) = self.mapped(device, event)?;
@@ -81,15 +92,31 @@ impl Vits {
             Command::Invall { collection } => {
                 let target = self.target(collection);
                 target.ok_or(Refusal::Collection(collection))?;
-                Ok(Some(Job::reload_all()))
+                Ok(Begun::Job(Job::reload_all()))
             }
             Command::Movall { from, to } => {
                 let (from, to) = (self.cpu(from)?, self.cpu(to)?);
-                Ok((from != to).then(|| Job::move_pending(from, to)))
+                Ok(match from == to {
+                    true => Begun::Nothing,
+                    false => Begun::Job(Job::move_pending(from, to)),
+                })
             }
             // Effects are carried out before the next command.
-            Command::Sync { target } => self.cpu(target).map(|_| None),
+            Command::Sync { target } => self.cpu(target).map(|_| Begun::Nothing),
         }
+    }
+
+    /// An event happens.
+    #[inline]
+    pub(super) fn raise(
+        &self,
+        device: DeviceId,
+        event: EventId,
+    ) -> Result<Option<Effect>, Refusal> {
+        let (mapping, source) = self.mapped(device, event)?;
+        let lpi = mapping.lpi;
+        let attached = self.target(mapping.collection);
+        Ok(attached.map(|_| Effect::Raise { source, lpi }))
     }
 
     fn map_device(
@@ -116,7 +143,7 @@ impl Vits {
         &mut self,
         collection: CollectionId,
         target: Option<Target>,
-    ) -> Result<Option<Job>, Refusal> {
+    ) -> Result<Begun, Refusal> {
         let to = target.map(|target| self.cpu(target)).transpose()?;
         let in_table = u64::from(collection.0) < self.registers.collection_room();
         let place = self.collections.get_mut(usize::from(collection.0));
@@ -124,7 +151,10 @@ impl Vits {
             .filter(|_| in_table)
             .ok_or(Refusal::Collection(collection))?;
         let from = core::mem::replace(place, to);
-        Ok((from != to).then(|| Job::send_collection(collection, from, to)))
+        Ok(match from == to {
+            true => Begun::Nothing,
+            false => Begun::Job(Job::send_collection(collection, from, to)),
+        })
     }
 
     fn map_event(
@@ -133,7 +163,7 @@ impl Vits {
         event: EventId,
         intid: u32,
         collection: CollectionId,
-    ) -> Result<Option<Job>, Refusal> {
+    ) -> Result<Begun, Refusal> {
         let id = self.checked(device)?;
         let lpis = self.config.lpis;
         let lpi = Lpi::from_intid(intid)
@@ -148,7 +178,7 @@ impl Vits {
         let source = source.ok_or(Refusal::Event { device: id, event })?;
         // What is mapped stays so until it is discarded.
         if device.mapping(event).is_some() {
-            return Ok(None);
+            return Ok(Begun::Nothing);
         }
         let mapping = Mapping { lpi, collection };
         device.set(event, Some(mapping));
@@ -160,7 +190,7 @@ impl Vits {
         device: DeviceId,
         event: EventId,
         collection: CollectionId,
-    ) -> Result<Option<Job>, Refusal> {
+    ) -> Result<Begun, Refusal> {
         let (old, source) = self.mapped(device, event)?;
         let cpu = self.target(collection);
         let cpu = cpu.ok_or(Refusal::Collection(collection))?;
@@ -171,10 +201,10 @@ impl Vits {
             .set(GuestEventId(event.0), Some(mapping));
         let effect = match from {
             None => Effect::Map { source, lpi, cpu },
-            Some(from) if from == cpu => return Ok(None),
+            Some(from) if from == cpu => return Ok(Begun::Nothing),
             Some(_) => Effect::Move { source, lpi, cpu },
         };
-        Ok(Some(Job::once(effect)))
+        Ok(Begun::Effect(effect))
     }
 
     /// A device of the domain, for which its table has room.
@@ -205,9 +235,11 @@ impl Vits {
 
     /// An effect on the LPI of an event, if its collection goes to a vCPU. Elsewhere messages are
     /// lost, and nothing outside knows of the event.
-    fn attached(&self, mapping: Mapping, effect: impl FnOnce(Lpi, CpuId) -> Effect) -> Option<Job> {
-        let cpu = self.target(mapping.collection)?;
-        Some(Job::once(effect(mapping.lpi, cpu)))
+    fn attached(&self, mapping: Mapping, effect: impl FnOnce(Lpi, CpuId) -> Effect) -> Begun {
+        match self.target(mapping.collection) {
+            Some(cpu) => Begun::Effect(effect(mapping.lpi, cpu)),
+            None => Begun::Nothing,
+        }
     }
 
     fn cpu(&self, target: Target) -> Result<CpuId, Refusal> {

@@ -1,8 +1,8 @@
 //! A device as the guest knows it, and what its events are mapped to.
 
+use super::Source;
 use super::VitsError;
 use super::alloc::vec::Vec;
-use super::effect::Source;
 use crate::its::{CollectionId, DeviceId, EventId, LpiRange};
 use xen_types::Lpi;
 

@@ -3,21 +3,8 @@
 use xen_types::Lpi;
 
 use super::device::{GuestDeviceId, HostDevice};
-use crate::its::{DeviceId, EventId};
+use crate::its::{DeviceId, Source};
 use crate::vgic::{CpuId, Effects, GuestMemory, Locking, Vgic};
-
-/// An event of a device of the host.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Source {
-    /// Which of the host's ITSs.
-    pub its: usize,
-    /// Which device.
-    pub device: DeviceId,
-    /// Which event.
-    pub event: EventId,
-    /// The host's LPI that is meant for it.
-    pub lpi: Lpi,
-}
 
 /// What the caller must do. `lpi` is the guest's, `source` the host's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

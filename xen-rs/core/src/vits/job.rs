@@ -16,7 +16,6 @@ pub struct Job(Kind);
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    Once(Effect),
     /// All events of a device are unmapped; then it may have a table.
     UnmapAll {
         device: GuestDeviceId,
@@ -57,10 +56,6 @@ enum Kind {
 }
 
 impl Job {
-    pub const fn once(effect: Effect) -> Self {
-        Self(Kind::Once(effect))
-    }
-
     pub const fn unmap_all(device: GuestDeviceId, event_bits: Option<u8>) -> Self {
         Self(Kind::UnmapAll {
             device,
@@ -101,7 +96,6 @@ impl Vits {
     pub(super) fn advance_job(&mut self, job: &mut Job) -> Option<Effect> {
         match core::mem::replace(&mut job.0, Kind::Done) {
             Kind::Done => None,
-            Kind::Once(effect) => Some(effect),
             Kind::UnmapAll {
                 device,
                 mut next,

@@ -24,6 +24,7 @@
 //! | `job` | commands that have many effects |
 //! | `offer` | ids that become devices when they are used |
 //! | `effect` | what must happen outside |
+//! | `outside` | how it happens |
 
 extern crate alloc;
 
@@ -32,20 +33,24 @@ mod device;
 mod effect;
 mod job;
 mod offer;
+mod outside;
 mod registers;
 #[cfg(test)]
 mod tests;
 
 use alloc::vec::Vec;
 
+use self::command::Begun;
 pub use self::command::Refusal;
 pub use self::device::{GuestDevice, GuestDeviceId, GuestEventId, HostDevice};
-pub use self::effect::{Effect, Source};
+pub use self::effect::Effect;
 use self::job::Job;
 pub use self::offer::Offer;
 use self::offer::Offers;
+pub use self::outside::Outside;
 use self::registers::Registers;
 use crate::its::CollectionId;
+pub use crate::its::Source;
 use crate::its::command::Command;
 use crate::its::layout::Typer;
 use crate::vgic::{Access, CpuId, GuestMemory};
@@ -255,22 +260,42 @@ impl Vits {
 
     /// Goes on with the guest's commands: reads one, or does a part of what one asks for.
     pub fn step(&mut self, memory: &impl GuestMemory) -> Step {
-        if let Some(job) = self.job.take() {
-            return self.go_on(job);
+        if self.job.is_some() {
+            return self.go_on();
         }
         let Some(words) = self.registers.next_command(memory) else {
             return Step::Idle;
         };
-        let job = Command::decode(words)
+        // The one that counts: it is a message.
+        if let Some((device, event)) = Command::raised(words) {
+            let step = match self.raise(device, event) {
+                Ok(Some(effect)) => Step::Effect(effect),
+                Ok(None) => Step::Again,
+                Err(refusal) => {
+                    self.refuse(refusal);
+                    Step::Again
+                }
+            };
+            self.registers.advance();
+            return step;
+        }
+        let begun = Command::decode(words)
             .map_err(Refusal::Unknown)
             .and_then(|command| self.begin(command));
-        match job {
-            Ok(Some(job)) => return self.go_on(job),
-            Ok(None) => {}
-            Err(refusal) => self.refuse(refusal),
-        }
+        let step = match begun {
+            Ok(Begun::Effect(effect)) => Step::Effect(effect),
+            Ok(Begun::Nothing) => Step::Again,
+            Ok(Begun::Job(job)) => {
+                self.job = Some(job);
+                return self.go_on();
+            }
+            Err(refusal) => {
+                self.refuse(refusal);
+                Step::Again
+            }
+        };
         self.registers.advance();
-        Step::Again
+        step
     }
 
     /// Makes up to `budget` steps, and has `carry_out` do what they ask for.
@@ -308,7 +333,12 @@ impl Vits {
         self.last_refusal = Some(refusal);
     }
 
-    fn go_on(&mut self, mut job: Job) -> Step {
+    /// Goes on with the command under way.
+    #[inline(never)]
+    fn go_on(&mut self) -> Step {
+        let Some(mut job) = self.job.take() else {
+            return Step::Again;
+        };
         let effect = self.advance_job(&mut job);
         if job.is_done() {
             self.registers.advance();

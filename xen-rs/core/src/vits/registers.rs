@@ -22,7 +22,7 @@ const CONTROL_FRAME: u32 = 0x1_0000;
 #[derive(Debug)]
 pub struct Registers {
     enabled: bool,
-    cbaser: u64,
+    queue: Cbaser<Gpa>,
     cwriter: u64,
     creadr: u64,
     /// The queue could not be read.
@@ -76,7 +76,7 @@ impl Registers {
     pub fn new() -> Self {
         Self {
             enabled: false,
-            cbaser: 0,
+            queue: Cbaser::decode(0),
             cwriter: 0,
             creadr: 0,
             stalled: false,
@@ -127,7 +127,7 @@ impl Registers {
     fn wide(&self, typer: Typer, register: Wide) -> u64 {
         match register {
             Wide::Typer => typer.encode(),
-            Wide::Cbaser => self.cbaser,
+            Wide::Cbaser => self.queue.encode(),
             Wide::Cwriter => self.cwriter,
             Wide::Creadr => self.creadr | if self.stalled { QUEUE_FLAG } else { 0 },
             Wide::Devices => self.devices,
@@ -150,18 +150,17 @@ impl Registers {
     }
 
     fn set_queue(&mut self, value: u64) {
-        let cbaser = Cbaser::<Gpa> {
+        self.queue = Cbaser {
             attributes: Attributes::COHERENT,
             ..Cbaser::decode(value)
         };
-        self.cbaser = cbaser.encode();
         (self.creadr, self.cwriter, self.stalled) = (0, 0, false);
     }
 
     /// An offset beyond the queue is ignored.
     fn set_cwriter(&mut self, value: u64) {
         let offset = value & QUEUE_OFFSET;
-        if offset < self.queue().bytes() {
+        if offset < self.queue.bytes() {
             self.cwriter = offset;
         }
         if value & QUEUE_FLAG != 0 {
@@ -169,13 +168,10 @@ impl Registers {
         }
     }
 
-    fn queue(&self) -> Cbaser<Gpa> {
-        Cbaser::decode(self.cbaser)
-    }
-
     /// Whether no command waits.
-    pub fn is_idle(&self) -> bool {
-        !self.enabled || self.stalled || !self.queue().valid || self.creadr == self.cwriter
+    #[inline]
+    pub const fn is_idle(&self) -> bool {
+        !self.enabled || self.stalled || !self.queue.valid || self.creadr == self.cwriter
     }
 
     /// Copies the next command, if there is one. A queue that cannot be read stalls.
@@ -183,25 +179,16 @@ impl Registers {
         if self.is_idle() {
             return None;
         }
-        let mut bytes = [0; SIZE];
-        let at = self.queue().at.checked_add(self.creadr);
-        let read = at.is_some_and(|at| memory.read(at, &mut bytes).is_ok());
-        if !read {
-            self.stalled = true;
-            return None;
-        }
-        let (words, _) = bytes.as_chunks::<8>();
-        let mut command = [0; 4];
-        for (word, bytes) in command.iter_mut().zip(words) {
-            *word = u64::from_le_bytes(*bytes);
-        }
-        Some(command)
+        let at = self.queue.at.checked_add(self.creadr);
+        let words = at.and_then(|at| memory.read_words(at).ok());
+        self.stalled = words.is_none();
+        words
     }
 
     /// The command is complete.
-    pub fn advance(&mut self) {
+    pub const fn advance(&mut self) {
         let next = self.creadr + SIZE as u64;
-        self.creadr = if next < self.queue().bytes() { next } else { 0 };
+        self.creadr = if next < self.queue.bytes() { next } else { 0 };
     }
 
     /// How many devices the guest's table has room for.

@@ -3,7 +3,7 @@
 use core::ptr;
 
 use xen_core::its::{Clock, Memory, Registers as ItsRegisters};
-use xen_types::{Hpa, HpaRange, PAGE_SIZE};
+use xen_types::{Hpa, HpaRange};
 
 use crate::arch::{barrier, cache, time};
 use crate::memory::device::Registers;
@@ -47,8 +47,7 @@ impl Memory for Tables {
     }
 
     fn free(&mut self, at: Hpa, size: u64) {
-        let block = size.max(PAGE_SIZE).checked_next_power_of_two();
-        if let Some(range) = block.and_then(|size| HpaRange::new(at, size)) {
+        if let Some(range) = frames::block_of(at, size) {
             frames::free_for_hypervisor(range);
         }
     }

@@ -1,40 +1,28 @@
 //! The host's interrupt translation services and LPIs (IHI 0069, chapter 5): set up at boot, used by
 //! domains whose devices send messages.
-//!
-//! There is a collection for each CPU, of the CPU's number. All LPIs that a device has are enabled
-//! and of one priority: what its domain masks is decided in the domain's own interrupt controller.
 
 mod hardware;
 
+use alloc::string::String;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use log::{info, warn};
 use platform_dt::{GicV3 as Node, Its as ItsNode};
 use spin::Once;
-use xen_core::its::layout::{GITS_TRANSLATER, LpiConfig, Typer};
-use xen_core::its::{
-    CollectionId, Config, DeviceId, EventId, Its, ItsError, LpiRange, Lpis, Owner, Owners,
-    Progress, Redistributor,
-};
-use xen_core::vits::Source;
+use xen_core::its::layout::GITS_TRANSLATER;
+use xen_core::its::{Config, Its, ItsError, Lpis, Owner, Redistributor, Services};
 use xen_types::{Hpa, HpaRange, Lpi, PAGE_SIZE};
 
-use self::hardware::{Frames, Tables};
+use self::hardware::Frames;
+pub use self::hardware::Tables;
 use crate::arch::percpu;
-use crate::lock::IrqLock;
+use crate::domain::interrupts::Masking;
 use crate::memory::device::{self, MapError, Registers};
 
 /// `GICD_TYPER`: LPIs are there, and bits of INTIDs less one (12.9.38).
 const LPIS: u32 = 1 << 17;
 const ID_BITS_SHIFT: u32 = 19;
 const ID_BITS: u32 = 0x1f;
-
-/// The priority of all interrupts that are ours to give.
-const ENABLED: LpiConfig = LpiConfig {
-    enabled: true,
-    priority: 0xa0,
-};
 
 /// Why messages of devices do not arrive.
 #[derive(Debug, thiserror::Error)]
@@ -45,27 +33,24 @@ enum SetUpError {
     Its(#[from] ItsError),
 }
 
-/// The services, and what all of them share.
+/// The services of this host.
+pub type HostServices = Services<Frames, Masking>;
+
+/// The services, and where each is.
 struct Messages {
-    lpis: IrqLock<Lpis>,
-    owners: Owners,
-    services: Vec<Service>,
-    /// Which CPUs take LPIs, by number.
-    ready: Vec<AtomicBool>,
+    services: HostServices,
+    places: Vec<Place>,
 }
 
-/// An ITS.
-pub struct Service {
+/// Where an ITS is.
+pub struct Place {
     /// The path of its node.
-    pub path: alloc::string::String,
+    pub path: String,
     /// Its registers.
     pub registers: HpaRange,
-    /// What it says about itself.
-    pub typer: Typer,
-    its: IrqLock<Its<Frames>>,
 }
 
-impl Service {
+impl Place {
     /// The page of the register that devices write to.
     pub fn doorbell(&self) -> HpaRange {
         let page = u64::from(GITS_TRANSLATER) & !(PAGE_SIZE - 1);
@@ -82,7 +67,7 @@ pub fn init(node: &Node, typer: u32, cpus: usize) {
         info!("its: none: devices have no message interrupts");
         return;
     }
-    match set_up(&node.its, typer, cpus) {
+    match set_up(node, typer, cpus) {
         Ok(messages) => {
             MESSAGES.call_once(|| messages);
         }
@@ -90,33 +75,29 @@ pub fn init(node: &Node, typer: u32, cpus: usize) {
     }
 }
 
-fn set_up(nodes: &[ItsNode], typer: u32, cpus: usize) -> Result<Messages, ItsError> {
+fn set_up(node: &Node, typer: u32, cpus: usize) -> Result<Messages, ItsError> {
     if typer & LPIS == 0 {
         return Err(ItsError::NoLpis);
     }
     let id_bits = (typer >> ID_BITS_SHIFT & ID_BITS) as u8 + 1;
-    let lpis = Lpis::new(&mut Tables, id_bits, true)?;
-    let owners = Owners::new(lpis.count())?;
-    let mut services = Vec::new();
-    for node in nodes {
-        match Service::start(node, cpus) {
-            Ok(service) => services.push(service),
-            Err(error) => warn!("its: {}: {error}", node.path),
+    let lpis = Lpis::new(&mut Tables, id_bits, node.coherent)?;
+    let mut messages = Messages {
+        services: Services::new(lpis, cpus)?,
+        places: Vec::new(),
+    };
+    for its in &node.its {
+        if let Err(error) = messages.start(its, cpus) {
+            warn!("its: {}: {error}", its.path);
         }
     }
-    Ok(Messages {
-        lpis: IrqLock::new(lpis),
-        owners,
-        services,
-        ready: (0..cpus).map(|_| AtomicBool::new(false)).collect(),
-    })
+    Ok(messages)
 }
 
-impl Service {
-    fn start(node: &ItsNode, cpus: usize) -> Result<Self, SetUpError> {
+impl Messages {
+    fn start(&mut self, node: &ItsNode, cpus: usize) -> Result<(), SetUpError> {
         let registers = device::map(node.registers)?;
         let config = Config {
-            coherent: true,
+            coherent: node.coherent,
             collections: cpus as u16,
         };
         let its = Its::start(Frames(registers), &mut Tables, config)?;
@@ -128,170 +109,43 @@ impl Service {
             typer.device_bits,
             typer.event_bits,
         );
-        Ok(Self {
+        self.services.add(its, node.phandle)?;
+        self.places.push(Place {
             path: node.path.clone(),
             registers: node.registers,
-            typer,
-            its: IrqLock::new(its),
-        })
+        });
+        Ok(())
     }
 }
 
 /// Has the calling CPU take LPIs. `frame` is its redistributor's first, which is at an address.
 pub fn init_cpu(frame: &Registers, redistributor: Redistributor) {
-    let Some(messages) = MESSAGES.get() else {
+    let Some(Messages { services, places }) = MESSAGES.get() else {
         return;
     };
     let cpu = percpu::this().id;
-    match messages.enable_on(cpu.index(), frame, redistributor) {
-        Ok(()) => {
-            if let Some(ready) = messages.ready.get(cpu.index()) {
-                ready.store(true, Ordering::Release);
-            }
-        }
-        Err(error) => warn!("its: {cpu} takes no message interrupts: {error}"),
+    let refused = |its: usize, error| {
+        let path = places.get(its).map_or("?", |place| &place.path);
+        warn!("its: {path}: no message interrupts at {cpu}: {error}");
+    };
+    let frame = Frames(*frame);
+    let enabled = services.enable_on(&mut Tables, cpu.index(), &frame, redistributor, refused);
+    if let Err(error) = enabled {
+        warn!("its: {cpu} takes no message interrupts: {error}");
     }
 }
 
-/// The services of the host, in an order that stays.
-pub fn services() -> &'static [Service] {
-    MESSAGES.get().map_or(&[], |messages| &messages.services)
+/// The services of the host; `None` where there are none.
+pub fn services() -> Option<&'static HostServices> {
+    Some(&MESSAGES.get()?.services)
+}
+
+/// Where each of them is.
+pub fn places() -> &'static [Place] {
+    MESSAGES.get().map_or(&[], |messages| &messages.places)
 }
 
 /// Whose an LPI is that has arrived.
 pub fn owner_of(lpi: Lpi) -> Option<Owner> {
-    MESSAGES.get()?.owners.of(lpi)
-}
-
-/// Lets a device send messages of so many events, none of which is mapped. Returns the LPIs that its
-/// events can be mapped to.
-///
-/// # Errors
-/// [`ItsError`]; nothing has changed.
-pub fn attach(its: usize, device: DeviceId, events: u32) -> Result<LpiRange, ItsError> {
-    let (messages, service) = find(its).ok_or(ItsError::UnknownDevice(device))?;
-    let no_lpis = ItsError::NoMemory {
-        what: "LPIs",
-        size: events.into(),
-    };
-    let lpis = messages.lpis.lock().allocate(events).ok_or(no_lpis)?;
-    for lpi in (0..events).filter_map(|event| lpis.get(event)) {
-        messages.lpis.lock().configure(&mut Tables, lpi, ENABLED)?;
-    }
-    let added = service.its.lock().add_device(&mut Tables, device, events);
-    if let Err(error) = added {
-        messages.lpis.lock().free(lpis);
-        return Err(error);
-    }
-    Ok(lpis)
-}
-
-/// Ends that. Its LPIs are free, unless the ITS does not do it.
-///
-/// # Errors
-/// [`ItsError`]; the device and its LPIs stay as they are.
-pub fn detach(its: usize, device: DeviceId, lpis: LpiRange) -> Result<(), ItsError> {
-    let (messages, service) = find(its).ok_or(ItsError::UnknownDevice(device))?;
-    while service.its.lock().remove_device(&mut Tables, device)? == Progress::More {}
-    messages.lpis.lock().free(lpis);
-    Ok(())
-}
-
-/// Has an event's messages arrive at a CPU for an owner.
-///
-/// # Errors
-/// [`ItsError`]; no message arrives.
-pub fn map(source: Source, owner: Owner, cpu: usize) -> Result<(), ItsError> {
-    let Source {
-        its,
-        device,
-        event,
-        lpi,
-    } = source;
-    let (messages, service) = find(its).ok_or(ItsError::UnknownDevice(device))?;
-    let to = messages.collection(cpu);
-    messages.owners.set(lpi, Some(owner));
-    let mut its = service.its.lock();
-    let mapped = its.map_event(&mut Tables, device, event, lpi, to);
-    if mapped.is_err() {
-        messages.owners.set(lpi, None);
-    }
-    mapped
-}
-
-/// Ends that: none arrives any more.
-///
-/// # Errors
-/// [`ItsError`].
-pub fn unmap(source: Source) -> Result<(), ItsError> {
-    let discarded = with_event(source, Its::discard_event);
-    if let Some(messages) = MESSAGES.get() {
-        messages.owners.set(source.lpi, None);
-    }
-    discarded
-}
-
-/// Has an event's messages arrive at another CPU.
-///
-/// # Errors
-/// [`ItsError`].
-pub fn send_to(source: Source, cpu: usize) -> Result<(), ItsError> {
-    with_event(source, |its, tables, device, event| {
-        let to = MESSAGES
-            .get()
-            .map_or(CollectionId(0), |messages| messages.collection(cpu));
-        its.move_event(tables, device, event, to)
-    })
-}
-
-/// Takes back a message that has not arrived.
-///
-/// # Errors
-/// [`ItsError`].
-pub fn clear(source: Source) -> Result<(), ItsError> {
-    with_event(source, Its::clear)
-}
-
-fn with_event(
-    source: Source,
-    call: impl FnOnce(&mut Its<Frames>, &mut Tables, DeviceId, EventId) -> Result<(), ItsError>,
-) -> Result<(), ItsError> {
-    let Source {
-        its, device, event, ..
-    } = source;
-    let (_, service) = find(its).ok_or(ItsError::UnknownDevice(device))?;
-    call(&mut service.its.lock(), &mut Tables, device, event)
-}
-
-fn find(its: usize) -> Option<(&'static Messages, &'static Service)> {
-    let messages = MESSAGES.get()?;
-    Some((messages, messages.services.get(its)?))
-}
-
-impl Messages {
-    fn enable_on(
-        &self,
-        cpu: usize,
-        frame: &Registers,
-        redistributor: Redistributor,
-    ) -> Result<(), ItsError> {
-        self.lpis.lock().enable_on(&Frames(*frame), &mut Tables)?;
-        let collection = CollectionId(cpu as u16);
-        for service in &self.services {
-            let mut its = service.its.lock();
-            its.map_collection(&mut Tables, collection, redistributor)?;
-        }
-        Ok(())
-    }
-
-    /// The collection of a CPU, or of another where that takes no LPIs.
-    fn collection(&self, cpu: usize) -> CollectionId {
-        let is_ready = |cpu: &usize| {
-            let ready = self.ready.get(*cpu);
-            ready.is_some_and(|ready| ready.load(Ordering::Acquire))
-        };
-        let instead = || (0..self.ready.len()).find(is_ready);
-        let chosen = Some(cpu).filter(is_ready).or_else(instead);
-        CollectionId(chosen.unwrap_or(0) as u16)
-    }
+    services()?.owner_of(lpi)
 }

@@ -3,13 +3,15 @@
 //! Each row is one line, `micro: ROW RUNS TICKS BASE`: the counter's ticks that RUNS runs took, and
 //! those of the same loop without the service. Under QEMU's `-icount shift=0` ticks are instructions.
 //!
-//! Command line: `runs=NUMBER` for every row; names of rows to have only those.
+//! Command line: `runs=NUMBER` for every row; names of rows to have only those; `linger` to wait for
+//! ever in the end, instead of switching off.
 
 #![no_std]
 #![no_main]
 
 mod config;
 mod interrupts;
+mod iommu;
 mod messages;
 mod traps;
 
@@ -43,12 +45,21 @@ fn main(machine: &'static Machine) {
     println!("micro: hertz {}", guests::time::hertz());
     let runs = machine.number("runs").unwrap_or(RUNS);
     let rows = || ROWS.into_iter().flatten();
-    let all = !rows().any(|(name, _)| machine.has(name));
-    for (name, measure) in rows().filter(|(name, _)| all || machine.has(name)) {
+    let named = || {
+        rows()
+            .chain(&iommu::ROWS)
+            .filter(|(name, _)| machine.has(name))
+    };
+    let all = named().next().is_none();
+    for (name, measure) in rows().filter(|_| all).chain(named()) {
         match measure(machine, runs) {
             Some(Cost { ticks, base }) => println!("micro: {name} {runs} {ticks} {base}"),
             None => println!("micro: {name} cannot be measured here"),
         }
     }
     println!("micro: done");
+    while machine.has("linger") {
+        // SAFETY: waits for an interrupt.
+        unsafe { core::arch::asm!("wfi", options(nomem, nostack)) };
+    }
 }

@@ -5,6 +5,7 @@ extern crate std;
 mod driver;
 mod faults;
 mod properties;
+mod services;
 
 use std::vec::Vec;
 

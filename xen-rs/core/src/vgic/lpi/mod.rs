@@ -11,7 +11,7 @@ use super::alloc::vec::Vec;
 
 use core::ops::RangeInclusive;
 
-use xen_types::{Gpa, Lpi};
+use xen_types::{Gpa, IntId, Lpi};
 
 use super::CreateError;
 use super::distributor::filled;
@@ -38,6 +38,16 @@ pub trait GuestMemory {
     /// # Errors
     /// [`BadAddress`]: not all of them are readable RAM. What was copied is not to be used.
     fn read(&self, at: Gpa, into: &mut [u8]) -> Result<(), BadAddress>;
+
+    /// Copies little-endian doublewords of one page, from a multiple of their size on.
+    ///
+    /// # Errors
+    /// [`BadAddress`], as for [`GuestMemory::read`].
+    fn read_words<const COUNT: usize>(&self, at: Gpa) -> Result<[u64; COUNT], BadAddress> {
+        let mut words = [[0; 8]; COUNT];
+        self.read(at, words.as_flattened_mut())?;
+        Ok(words.map(u64::from_le_bytes))
+    }
 }
 
 /// What is known of an LPI besides its configuration.
@@ -86,6 +96,14 @@ impl Entry {
 
     const fn is_queued(&self) -> bool {
         self.state.pending && self.config.enabled && !self.state.held
+    }
+
+    /// A list register holds it from now on.
+    const fn hold(&mut self) {
+        self.state.held = true;
+        self.state.pending = false;
+        self.state.discard = false;
+        self.state.moved = false;
     }
 }
 
@@ -201,16 +219,6 @@ impl Lpis {
 
     /// Changes an LPI and puts it into the queue where it now belongs, behind others.
     fn update(&mut self, lpi: Lpi, effects: &mut Effects, change: impl FnOnce(&mut Entry)) {
-        self.update_and_push(lpi, effects, change, Queue::push);
-    }
-
-    fn update_and_push(
-        &mut self,
-        lpi: Lpi,
-        effects: &mut Effects,
-        change: impl FnOnce(&mut Entry),
-        push: impl FnOnce(&mut Queue, &mut Vec<Entry>, u16, u8),
-    ) {
         let number = lpi.number() as u16;
         let Some(entry) = self.entries.get_mut(lpi.number() as usize) else {
             return;
@@ -229,7 +237,7 @@ impl Lpis {
             && (moved || !old.is_queued())
             && let Some(queue) = self.queues.get_mut(new.owner.get())
         {
-            push(queue, &mut self.entries, number, new.config.priority);
+            queue.push(&mut self.entries, number, new.config.priority);
             effects.kick(new.owner);
         }
     }
@@ -273,24 +281,28 @@ impl Lpis {
         }
     }
 
-    pub(super) fn raise(&mut self, lpi: Lpi, effects: &mut Effects) {
-        let enabled = self.enabled;
-        let mut held_by = None;
-        self.update(lpi, effects, |entry| {
-            // Without EnableLPIs it is lost (12.11.2).
-            if !entry.state.mapped || !enabled.contains(entry.target) {
-                return;
-            }
-            if entry.state.held {
-                held_by = Some(entry.owner);
-            } else if !entry.state.pending {
-                entry.owner = entry.target;
-            }
-            entry.state.pending = true;
-        });
-        if let Some(owner) = held_by {
-            effects.kick(owner);
+    /// Returns the CPU that has something new to look at.
+    pub(super) fn raise(&mut self, lpi: Lpi) -> Option<CpuId> {
+        let entry = self.entries.get_mut(lpi.number() as usize)?;
+        // Without EnableLPIs it is lost (12.11.2).
+        if !entry.state.mapped || !self.enabled.contains(entry.target) {
+            return None;
         }
+        let was_pending = core::mem::replace(&mut entry.state.pending, true);
+        if entry.state.held {
+            return Some(entry.owner);
+        }
+        if was_pending {
+            return None;
+        }
+        entry.owner = entry.target;
+        if !entry.config.enabled {
+            return None;
+        }
+        let (owner, priority) = (entry.owner, entry.config.priority);
+        let queue = self.queues.get_mut(owner.get())?;
+        queue.push(&mut self.entries, lpi.number() as u16, priority);
+        Some(owner)
     }
 
     pub(super) fn clear(&mut self, lpi: Lpi, effects: &mut Effects) {
@@ -412,8 +424,10 @@ impl Lpis {
                     continue;
                 };
                 let target = self.entries.get(lpi.number() as usize);
-                if target.is_some_and(|entry| entry.target == cpu) {
-                    self.raise(lpi, effects);
+                if target.is_some_and(|entry| entry.target == cpu)
+                    && let Some(cpu) = self.raise(lpi)
+                {
+                    effects.kick(cpu);
                 }
             }
         }
@@ -455,47 +469,81 @@ impl Lpis {
             .filter_map(|(number, priority)| Some((Lpi::new(number.into())?, priority)))
     }
 
+    /// Whether there is one.
+    #[inline]
+    pub(super) fn is_ready(&self, cpu: CpuId, groups: u8) -> bool {
+        let queue = self.queues.get(cpu.get());
+        queue.is_some_and(|queue| !queue.is_empty())
+            && groups & GROUP_1 != 0
+            && self.is_enabled_on(cpu)
+    }
+
+    /// Moves the first of those that are [ready][Lpis::is_ready] to a list register.
+    #[inline]
+    pub(super) fn load_first(&mut self, cpu: CpuId) -> Option<ListRegister> {
+        let queue = self.queues.get_mut(cpu.get())?;
+        let number = queue.pop(&mut self.entries)?;
+        let entry = self.entries.get_mut(usize::from(number))?;
+        entry.hold();
+        Some(in_list_register(
+            Lpi::new(number.into())?,
+            entry.config.priority,
+            false,
+        ))
+    }
+
     /// Moves an LPI that is ready to a list register of its CPU. `watched` asks for a maintenance
     /// interrupt when the guest has taken it.
     pub(super) fn load(&mut self, lpi: Lpi, watched: bool) -> Option<ListRegister> {
         let entry = self.entries.get(lpi.number() as usize)?;
         let priority = entry.config.priority;
         // Its own CPU fills its list registers.
-        self.update(lpi, &mut Effects::new(), |entry| {
-            entry.state.held = true;
-            entry.state.pending = false;
-            entry.state.discard = false;
-            entry.state.moved = false;
-        });
-        Some(ListRegister {
-            id: lpi.into(),
-            pending: true,
-            active: false,
-            priority,
-            group1: true,
-            backing: Backing::Software {
-                notify_end: watched,
-                source: 0,
-            },
-        })
+        self.update(lpi, &mut Effects::new(), Entry::hold);
+        Some(in_list_register(lpi, priority, watched))
     }
 
     /// Takes an LPI back from a list register of a CPU. What the guest did not take is again before
-    /// those that came later.
+    /// those that came later. The CPU itself need not be told.
+    #[inline]
     pub(super) fn store(&mut self, lpi: Lpi, cpu: CpuId, pending: bool, effects: &mut Effects) {
-        let take_back = |entry: &mut Entry| {
-            let state = &mut entry.state;
-            if !state.held || entry.owner != cpu {
-                return;
-            }
-            let untaken = pending && !state.discard;
-            if state.moved || !untaken {
-                entry.owner = entry.target;
-            }
-            state.held = false;
-            state.pending |= untaken;
+        let Some(entry) = self.entries.get_mut(lpi.number() as usize) else {
+            return;
         };
-        self.update_and_push(lpi, effects, take_back, Queue::push_front);
+        let state = entry.state;
+        if !state.held || entry.owner != cpu {
+            return;
+        }
+        let untaken = pending && !state.discard;
+        if state.moved || !untaken {
+            entry.owner = entry.target;
+        }
+        entry.state.held = false;
+        entry.state.pending |= untaken;
+        if entry.is_queued() {
+            let (owner, priority) = (entry.owner, entry.config.priority);
+            if let Some(queue) = self.queues.get_mut(owner.get()) {
+                queue.push_front(&mut self.entries, lpi.number() as u16, priority);
+            }
+            if owner != cpu {
+                effects.kick(owner);
+            }
+        }
+    }
+}
+
+/// An LPI as a list register has it. `watched` asks for a maintenance interrupt when the guest has
+/// taken it.
+const fn in_list_register(lpi: Lpi, priority: u8, watched: bool) -> ListRegister {
+    ListRegister {
+        id: IntId::Lpi(lpi),
+        pending: true,
+        active: false,
+        priority,
+        group1: true,
+        backing: Backing::Software {
+            notify_end: watched,
+            source: 0,
+        },
     }
 }
 

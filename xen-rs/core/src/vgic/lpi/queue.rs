@@ -118,6 +118,32 @@ impl Queue {
         }
     }
 
+    /// Whether there is nothing to take.
+    #[inline]
+    pub const fn is_empty(&self) -> bool {
+        self.occupied == 0
+    }
+
+    /// Takes the most urgent LPI out.
+    #[inline]
+    pub fn pop(&mut self, entries: &mut impl Linked) -> Option<u16> {
+        let list = self
+            .lists
+            .get_mut(self.occupied.trailing_zeros() as usize)?;
+        let first = list.first;
+        let links = entries.links_mut(first)?;
+        let next = core::mem::replace(links, Links::NONE).next;
+        list.first = next;
+        match entries.links_mut(next) {
+            Some(links) => links.previous = NONE,
+            None => {
+                list.last = NONE;
+                self.occupied &= self.occupied - 1;
+            }
+        }
+        Some(first)
+    }
+
     /// The LPIs with their priorities, most urgent first, and those that came first before others.
     pub fn iter<'a>(&'a self, entries: &'a impl Linked) -> impl Iterator<Item = (u16, u8)> + 'a {
         let lists = super::super::ready::Bits(self.occupied);
@@ -173,8 +199,15 @@ mod tests {
                 }
                 let mut expected = model.clone();
                 expected.sort_by_key(|(_, priority)| *priority);
+                prop_assert_eq!(queue.is_empty(), expected.is_empty());
                 prop_assert_eq!(queue.iter(&links).collect::<Vec<_>>(), expected);
             }
+            model.sort_by_key(|(_, priority)| *priority);
+            for (lpi, _) in model {
+                prop_assert_eq!(queue.pop(&mut links), Some(lpi));
+            }
+            prop_assert_eq!(queue.pop(&mut links), None);
+            prop_assert!(queue.is_empty());
         }
     }
 }

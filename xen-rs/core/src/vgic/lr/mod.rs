@@ -63,6 +63,33 @@ pub trait Format {
     fn decode(value: Self::Register) -> Option<ListRegister>;
 }
 
+/// What is to be known of all list registers together.
+mod holds {
+    use super::{Backing, IntId, ListRegister};
+
+    /// A shared interrupt.
+    pub const SHARED: u8 = 1 << 0;
+    /// An LPI.
+    pub const LPI: u8 = 1 << 1;
+    /// One that asks for a maintenance interrupt of its own.
+    pub const WATCHED: u8 = 1 << 2;
+
+    #[inline]
+    pub const fn of(register: &ListRegister) -> u8 {
+        let kind = match register.id {
+            IntId::Spi(_) => SHARED,
+            IntId::Lpi(_) => LPI,
+            IntId::Sgi(_) | IntId::Ppi(_) => 0,
+        };
+        match register.backing {
+            Backing::Software {
+                notify_end: true, ..
+            } => kind | WATCHED,
+            _ => kind,
+        }
+    }
+}
+
 /// The list registers of a virtual CPU, to be written to the hardware before it runs, and read from
 /// there after.
 #[derive(Debug)]
@@ -72,10 +99,8 @@ pub struct ListRegisters<F: Format> {
     used: usize,
     maintenance: u32,
     unlisted_ends: u32,
-    /// One of them asks for a maintenance interrupt of its own.
-    notifies: bool,
-    /// One of them holds an interrupt that is not private to the CPU.
-    shared: bool,
+    /// What they hold: bits of [`holds`].
+    holds: u8,
     /// There were more interrupts than they can hold.
     left_out: bool,
 }
@@ -90,8 +115,7 @@ impl<F: Format> ListRegisters<F> {
             used: 0,
             maintenance: 0,
             unlisted_ends: 0,
-            notifies: false,
-            shared: false,
+            holds: 0,
             left_out: false,
         }
     }
@@ -125,12 +149,17 @@ impl<F: Format> ListRegisters<F> {
     /// one is asserted, and sync if so, before the guest runs on.
     #[inline]
     pub const fn are_watched(&self) -> bool {
-        self.maintenance != 0 || self.notifies
+        self.maintenance != 0 || self.holds & holds::WATCHED != 0
     }
 
-    /// Whether they hold private interrupts only, and all that the CPU had when they were filled.
-    pub(super) const fn are_private(&self) -> bool {
-        !self.left_out && !self.shared
+    /// Whether they hold no shared interrupt, and all that the CPU had when they were filled.
+    pub(super) const fn are_unshared(&self) -> bool {
+        !self.left_out && self.holds & holds::SHARED == 0
+    }
+
+    /// Whether they hold LPIs.
+    pub(super) const fn have_lpis(&self) -> bool {
+        self.holds & holds::LPI != 0
     }
 
     /// Whether none is free.
@@ -157,8 +186,7 @@ impl<F: Format> ListRegisters<F> {
                 return Some(register);
             }
         }
-        self.notifies = false;
-        self.shared = false;
+        self.holds = 0;
         None
     }
 
@@ -168,14 +196,7 @@ impl<F: Format> ListRegisters<F> {
         if let Some(slot) = self.registers.get_mut(self.used) {
             *slot = F::encode(register);
             self.used += 1;
-            self.shared |= matches!(register.id, IntId::Spi(_) | IntId::Lpi(_));
-            self.notifies |= matches!(
-                register.backing,
-                Backing::Software {
-                    notify_end: true,
-                    ..
-                }
-            );
+            self.holds |= holds::of(register);
         }
     }
 

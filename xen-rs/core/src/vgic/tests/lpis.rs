@@ -3,7 +3,8 @@
 extern crate std;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::vec;
 use std::vec::Vec;
 
 use proptest::prelude::*;
@@ -416,9 +417,17 @@ enum Step {
     Raise(u32),
     Clear(u32),
     Reload(u32, u8),
+    /// An SGI to a CPU.
+    Send(usize),
+    /// A shared interrupt, which goes to the first CPU.
+    Inject,
     Take(usize),
     Deschedule(usize),
 }
+
+const SGI: u32 = 5;
+const SPI: u32 = 40;
+const OTHERS_PRIORITY: u8 = 0xa0;
 
 fn step() -> impl Strategy<Value = Step> {
     let number = prop::sample::select(&NUMBERS[..]);
@@ -432,6 +441,8 @@ fn step() -> impl Strategy<Value = Step> {
         8 => number.clone().prop_map(Step::Raise),
         1 => number.clone().prop_map(Step::Clear),
         2 => (number, byte).prop_map(|(n, b)| Step::Reload(n, b)),
+        3 => cpu.clone().prop_map(Step::Send),
+        1 => Just(Step::Inject),
         6 => cpu.clone().prop_map(Step::Take),
         1 => cpu.prop_map(Step::Deschedule),
     ]
@@ -446,8 +457,34 @@ struct Ideal {
     byte: u8,
 }
 
+/// What should be.
+#[derive(Default)]
+struct Model {
+    lpis: BTreeMap<u32, Ideal>,
+    /// Which others are pending, and where.
+    others: BTreeSet<(usize, u32)>,
+}
+
+/// LPIs among others.
+fn mixed_rig(list_registers: usize) -> Rig {
+    let mut rig = Rig::enabled(CPUS, list_registers);
+    for (cpu, intid) in (0..CPUS).map(|cpu| (cpu, SGI)).chain([(0, SPI)]) {
+        rig.machine.write_priority(cpu, intid, OTHERS_PRIORITY);
+        rig.machine.write_edge(cpu, intid, true);
+        rig.machine.write_bit(cpu, 0x100, intid);
+    }
+    rig
+}
+
 /// Runs a step on both, and checks that they agree on what is taken.
-fn run(rig: &mut Rig, model: &mut BTreeMap<u32, Ideal>, step: &Step) {
+fn run(rig: &mut Rig, model: &mut Model, step: &Step) {
+    let Model {
+        lpis: model,
+        others,
+    } = match *step {
+        Step::Take(cpu) => return take(rig, model, cpu),
+        _ => model,
+    };
     match *step {
         Step::Map(number, cpu, byte) => {
             rig.map(number, cpu, byte);
@@ -499,7 +536,15 @@ fn run(rig: &mut Rig, model: &mut BTreeMap<u32, Ideal>, step: &Step) {
             assert_eq!(rig.reload(number), byte & 1 != 0);
             model.entry(number).or_default().byte = byte;
         }
-        Step::Take(cpu) => take(rig, model, cpu),
+        Step::Send(cpu) => {
+            rig.machine.send_sgi(0, SGI, 1 << cpu);
+            others.insert((cpu, SGI));
+        }
+        Step::Inject => {
+            rig.machine.inject(0, SPI);
+            others.insert((0, SPI));
+        }
+        Step::Take(_) => {}
         Step::Deschedule(cpu) => {
             rig.machine.sync(cpu);
             rig.machine.service(cpu);
@@ -507,20 +552,31 @@ fn run(rig: &mut Rig, model: &mut BTreeMap<u32, Ideal>, step: &Step) {
     }
 }
 
-fn take(rig: &mut Rig, model: &mut BTreeMap<u32, Ideal>, cpu: usize) {
-    let offered = model
+fn take(rig: &mut Rig, model: &mut Model, cpu: usize) {
+    let lpis = model
+        .lpis
         .iter()
-        .filter(|(_, ideal)| ideal.pending == Some(cpu) && ideal.byte & 1 != 0);
-    let best = offered.clone().map(|(_, ideal)| ideal.byte & 0xf8).min();
-    let candidates: Vec<u32> = offered
-        .filter(|(_, ideal)| Some(ideal.byte & 0xf8) == best)
-        .map(|(number, _)| 8192 + number)
-        .collect();
+        .filter(|(_, ideal)| ideal.pending == Some(cpu) && ideal.byte & 1 != 0)
+        .map(|(number, ideal)| (ideal.byte & 0xf8, 8192 + number));
+    let others = model
+        .others
+        .iter()
+        .filter(|(at, _)| *at == cpu)
+        .map(|(_, intid)| (OTHERS_PRIORITY, *intid));
+    let offered: Vec<(u8, u32)> = lpis.chain(others).collect();
+    let best = offered.iter().map(|(priority, _)| *priority).min();
+    let mut candidates = offered.iter().filter(|(it, _)| Some(*it) == best);
     match rig.take(cpu) {
-        None => assert_eq!(candidates, []),
+        None => assert_eq!(offered, []),
         Some(intid) => {
-            assert!(candidates.contains(&intid), "{intid} of {candidates:?}");
-            model.entry(intid - 8192).or_default().pending = None;
+            assert!(
+                candidates.any(|(_, it)| *it == intid),
+                "{intid} of {offered:?}"
+            );
+            match intid.checked_sub(8192) {
+                Some(number) => model.lpis.entry(number).or_default().pending = None,
+                None => assert!(model.others.remove(&(cpu, intid))),
+            }
         }
     }
 }
@@ -531,13 +587,14 @@ proptest! {
         list_registers in 1..5_usize,
         steps in prop::collection::vec(step(), 0..120),
     ) {
-        let mut rig = Rig::enabled(CPUS, list_registers);
-        let mut model = BTreeMap::new();
+        let mut rig = mixed_rig(list_registers);
+        let mut model = Model::default();
         for step in &steps {
             run(&mut rig, &mut model, step);
         }
         for cpu in 0..CPUS {
-            for _ in 0..=NUMBERS.len() {
+            // The SGI and the SPI as well, and then nothing.
+            for _ in 0..NUMBERS.len() + 3 {
                 take(&mut rig, &mut model, cpu);
             }
         }

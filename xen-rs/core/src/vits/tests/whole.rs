@@ -1,5 +1,5 @@
 //! From a device's message to the guest: two domains, their virtual ITSs and interrupt controllers,
-//! the driver, and a simulated ITS.
+//! the driver, and two simulated ITSs.
 
 extern crate std;
 
@@ -8,10 +8,10 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 use xen_abi::DomId;
 
+use super::super::Outside;
 use super::*;
-use crate::its::layout::LpiConfig;
 use crate::its::simulated::{ItsRegisters, Kind, Machine};
-use crate::its::{self, Its, Lpis, Owner, Owners, Progress as Removal};
+use crate::its::{self, Its, Lpis, Services};
 use crate::vgic::lr::{Format, GicV3, ListRegisters};
 use crate::vgic::{Effects, Locking, Region, Version, Vgic};
 
@@ -76,43 +76,45 @@ impl Domain {
 
 struct Whole {
     machine: Machine,
-    its: Its<ItsRegisters>,
-    lpis: Lpis,
-    owners: Owners,
+    services: Services<ItsRegisters, HostLocks>,
     domains: [Domain; 2],
 }
 
+/// What both ITSs call the device of the domain whose number is theirs.
+const DEVICE: DeviceId = DeviceId(0x100);
+/// The LPIs that a GIC with INTIDs of 16 bits has.
+const LPIS: u32 = 57_344;
+
 impl Whole {
-    /// Two domains with a device each: 8 to the guest, and 0x100 and 0x101 to the host.
+    /// Two domains with a device each: 8 to the guest. The host has one behind each ITS.
     fn new() -> Self {
         let kind = Kind {
             speed: 8,
             ..Kind::default()
         };
-        let mut machine = Machine::new(&[kind], 4);
+        let mut machine = Machine::new(&[kind, kind], 4);
         let config = its::Config {
             coherent: true,
             collections: 4,
         };
-        let its = Its::start(machine.its(0), &mut machine, config).unwrap();
         let lpis = Lpis::new(&mut machine, 16, true).unwrap();
-        let owners = Owners::new(lpis.count()).unwrap();
+        let mut services = Services::new(lpis, 4).unwrap();
+        for number in 0..2 {
+            let its = Its::start(machine.its(number), &mut machine, config).unwrap();
+            assert_eq!(services.add(its, Some(7 + number as u32)), Ok(number));
+        }
+        for number in 0..4 {
+            let (registers, name) = (machine.redistributor(number), machine.name_of(number));
+            let refused = |_, error| panic!("{error}");
+            let cpu = number.into();
+            let enabled = services.enable_on(&mut machine, cpu, &registers, name, refused);
+            assert_eq!(enabled, Ok(()));
+        }
         let mut whole = Self {
             machine,
-            its,
-            lpis,
-            owners,
+            services,
             domains: [Domain::new(), Domain::new()],
         };
-        for number in 0..4 {
-            let host = &mut whole.machine;
-            let (registers, name) = (host.redistributor(number), host.name_of(number));
-            whole.lpis.enable_on(&registers, host).unwrap();
-            whole
-                .its
-                .map_collection(host, collection(number), name)
-                .unwrap();
-        }
         for domain in 0..2 {
             whole.assign(domain);
         }
@@ -120,13 +122,12 @@ impl Whole {
     }
 
     fn assign(&mut self, domain: usize) {
-        let device = DeviceId(0x100 + domain as u32);
-        self.its.add_device(&mut self.machine, device, 4).unwrap();
+        let attached = self.services.attach(&mut self.machine, domain, DEVICE, 4);
         let host = HostDevice {
-            its: 0,
-            device,
+            its: domain,
+            device: DEVICE,
             first_event: EventId(0),
-            lpis: self.lpis.allocate(4).unwrap(),
+            lpis: attached.unwrap(),
         };
         let vits = &mut self.domains[domain].guest.vits;
         vits.add_device(GuestDeviceId(8), host).unwrap();
@@ -138,54 +139,24 @@ impl Whole {
             self.carry_out(domain, effect);
         }
         let host = self.domains[domain].guest.vits.remove_device(id).unwrap();
-        while self
-            .its
-            .remove_device(&mut self.machine, host.device)
-            .unwrap()
-            == Removal::More
-        {}
-        self.lpis.free(host.lpis);
+        let detached = self
+            .services
+            .detach(&mut self.machine, host.its, host.device, host.lpis);
+        assert_eq!(detached, Ok(()));
     }
 
-    /// What a guest's command asks for, in the order that the effects ask for.
     fn carry_out(&mut self, domain: usize, effect: Effect) {
-        let host = &mut self.machine;
-        match effect {
-            Effect::Unmap { source, .. } => {
-                self.its
-                    .discard_event(host, source.device, source.event)
-                    .unwrap();
-                self.owners.set(source.lpi, None);
-            }
-            Effect::Clear { source, .. } => {
-                self.its.clear(host, source.device, source.event).unwrap();
-            }
-            Effect::Move { source, cpu, .. } => {
-                let to = collection(cpu.get() as u16);
-                self.its
-                    .move_event(host, source.device, source.event, to)
-                    .unwrap();
-            }
-            _ => {}
-        }
-        let Domain { guest, vgic } = &self.domains[domain];
-        effect.apply(vgic, &guest.memory, &mut Effects::new());
-        if let Effect::Map { source, lpi, cpu } = effect {
-            let owner = Owner {
-                domain: DomId::new(domain as u16),
-                lpi,
-            };
-            self.owners.set(source.lpi, Some(owner));
-            let enabled = LpiConfig {
-                enabled: true,
-                priority: 0xa0,
-            };
-            self.lpis.configure(host, source.lpi, enabled).unwrap();
-            let to = collection(cpu.get() as u16);
-            self.its
-                .map_event(host, source.device, source.event, source.lpi, to)
-                .unwrap();
-        }
+        let Domain { guest, vgic } = &mut self.domains[domain];
+        let Guest { vits, memory, .. } = guest;
+        let outside = Outside {
+            domain: DomId::new(domain as u16),
+            vgic: &*vgic,
+            memory: &*memory,
+            services: &self.services,
+            place_of: CpuId::get,
+        };
+        let done = outside.carry_out(vits, effect, &mut self.machine, &mut Effects::new());
+        assert_eq!(done, Ok(()));
     }
 
     fn run(&mut self, domain: usize, command: Command) {
@@ -194,12 +165,12 @@ impl Whole {
         }
     }
 
-    /// A device's message, all the way: the host's CPUs take what is pending.
-    fn message(&mut self, device: u32, event: u32) {
-        self.machine.message(0, DeviceId(device), EventId(event));
+    /// A message of a domain's device, all the way: the host's CPUs take what is pending.
+    fn message(&mut self, domain: usize, event: u32) {
+        self.machine.message(domain, DEVICE, EventId(event));
         for number in 0..4 {
             while let Some(intid) = self.machine.take(number) {
-                let owner = self.owners.of(Lpi::from_intid(intid).unwrap());
+                let owner = self.services.owner_of(Lpi::from_intid(intid).unwrap());
                 let Some(owner) = owner else {
                     panic!("an LPI that is nobody's");
                 };
@@ -257,7 +228,6 @@ proptest! {
         steps in prop::collection::vec(step(), 0..60)
     ) {
         let mut whole = Whole::new();
-        let free = whole.lpis.allocate(1).unwrap();
         // Domain and event to LPI and vCPU.
         let mut model: BTreeMap<(usize, u32), (u32, u16)> = BTreeMap::new();
         for domain in 0..2 {
@@ -298,7 +268,7 @@ proptest! {
                     if matches!(step, Step::Raise(..)) {
                         whole.run(domain, Command::Int { device, event: EventId(event) });
                     } else {
-                        whole.message(0x100 + domain as u32, event);
+                        whole.message(domain, event);
                     }
                     let expected: Vec<_> = model
                         .get(&(domain, event))
@@ -309,7 +279,7 @@ proptest! {
                 }
                 Step::Reassign(domain) => {
                     whole.take_away(domain);
-                    whole.message(0x100 + domain as u32, 0);
+                    whole.message(domain, 0);
                     prop_assert_eq!(whole.taken(), []);
                     whole.assign(domain);
                     whole.domains[domain].guest.mapd(8, Some(2));
@@ -320,11 +290,17 @@ proptest! {
         for domain in 0..2 {
             whole.take_away(domain);
         }
-        whole.lpis.free(free);
-        for number in 0..whole.lpis.count() {
-            prop_assert_eq!(whole.owners.of(lpi(number)), None);
+        for number in 0..LPIS {
+            prop_assert_eq!(whole.services.owner_of(lpi(number)), None);
         }
-        prop_assert!(whole.lpis.allocate(whole.lpis.count()).is_some());
+        // As many as there are, a device's most at a time.
+        let mut all = 0..LPIS / 2048;
+        let mut attach = |id| {
+            let host = &mut whole.machine;
+            whole.services.attach(host, 0, DeviceId(id), 2048)
+        };
+        prop_assert!(all.all(|id| attach(id).is_ok()));
+        prop_assert!(attach(LPIS).is_err());
         prop_assert!(whole.machine.violations().is_empty());
     }
 }
@@ -335,11 +311,11 @@ fn cve_2024_26598_a_message_that_races_with_a_discard_changes_nothing() {
     let (device, event) = (DeviceId(8), EventId(0));
     whole.domains[0].guest.mapd(8, Some(2));
     whole.run(0, Command::map(device, event, lpi(3), collection(1)));
-    whole.message(0x100, 0);
+    whole.message(0, 0);
     // A host's CPU has looked the owner up, and is not further, when the event is discarded.
-    let owner = whole.owners.of(lpi(0)).unwrap();
+    let owner = whole.services.owner_of(lpi(0)).unwrap();
     whole.run(0, Command::Discard { device, event });
-    assert_eq!(whole.owners.of(lpi(0)), None);
+    assert_eq!(whole.services.owner_of(lpi(0)), None);
     whole.domains[0]
         .vgic
         .raise_lpi(owner.lpi, &mut Effects::new());
