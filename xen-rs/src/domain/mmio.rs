@@ -6,6 +6,7 @@ use xen_types::Gpa;
 
 use super::messages::Register;
 use super::run::Running;
+use super::vuart::Vuart;
 
 /// Carries out the access that took the vCPU out, or gives it the abort that hardware would.
 pub fn access(running: &mut Running<'_>) {
@@ -60,6 +61,11 @@ fn emulate(running: &mut Running<'_>) -> Option<()> {
             let request = request(register.offset);
             register.access(request)
         }
+        Device::Vuart(vuart, offset) => {
+            let request = request(offset);
+            let (domain, effects) = (running.domain, &mut running.effects);
+            vuart.access(domain, request, effects).ok()?
+        }
     };
     if !access.write {
         let value = access.loaded(value);
@@ -75,6 +81,8 @@ enum Device<'a> {
     Gic(Region, u32),
     /// A register of an ITS.
     Its(Register<'a>),
+    /// A register of the serial port.
+    Vuart(&'a Vuart, u32),
 }
 
 fn access_gic(running: &mut Running<'_>, region: Region, access: Access) -> u64 {
@@ -96,6 +104,10 @@ impl super::Domain {
         let gic = self.gic_register(address);
         gic.map(|(region, offset)| Device::Gic(region, offset))
             .or_else(|| self.messages.register(address).map(Device::Its))
+            .or_else(|| {
+                let register = self.vuart_register(address);
+                register.map(|(vuart, offset)| Device::Vuart(vuart, offset))
+            })
     }
 
     /// The register of the interrupt controller at an address.

@@ -5,7 +5,9 @@
 //! guest makes it again, with the progress in its arguments: its vCPU then takes interrupts and
 //! shares its CPU in between, and nothing is kept for it here.
 
+mod bitmap;
 mod console;
+mod domctl;
 mod events;
 mod grants;
 mod hvm;
@@ -13,6 +15,7 @@ mod memory;
 mod physdev;
 mod platform;
 mod sched;
+mod sysctl;
 mod vcpu;
 mod version;
 mod vm_assist;
@@ -87,6 +90,8 @@ fn dispatch(running: &mut Running<'_>, next: &mut Next) -> Outcome {
         Some(Hypercall::VcpuOp) => vcpu::vcpu_op(running, a, b, c),
         Some(Hypercall::SchedOp) => sched::sched_op(running, a, b, next),
         Some(Hypercall::EventChannelOp) => events::event_channel_op(running, a, b),
+        Some(Hypercall::Sysctl) => sysctl::sysctl(running, a),
+        Some(Hypercall::Domctl) => domctl::domctl(running, a),
         Some(Hypercall::PhysdevOp) => physdev::physdev_op(running, a, b),
         Some(Hypercall::HvmOp) => hvm::hvm_op(running, a, b),
         _ => Err(Errno::NoCall.into()),
