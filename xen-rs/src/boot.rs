@@ -18,7 +18,7 @@ use crate::arch::features::Features;
 use crate::arch::percpu::{self, CpuId, PerCpu};
 use crate::arch::{firmware, time};
 use crate::domain::dom0::{self, Ingredients};
-use crate::domain::{hypercall, schedule, traps};
+use crate::domain::{guest, hypercall, schedule, traps};
 use crate::gic::GicError;
 use crate::memory::space::{self, MapError};
 use crate::memory::stack::{self, StackError};
@@ -200,6 +200,7 @@ fn start_dom0(found: &Found, tree: &HostTree, host: &Host, cpus: &[&'static PerC
         cpus,
         console: console.as_deref(),
     };
+    guest::init(&host.gic, cpus);
     match ingredients.kernel() {
         None => warn!("no boot module is a kernel: there is no Dom0"),
         Some(kernel) => {

@@ -7,3 +7,4 @@ pub mod device;
 pub mod events;
 pub mod grants;
 pub mod privcmd;
+pub mod toolstack;

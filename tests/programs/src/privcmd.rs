@@ -38,6 +38,11 @@ impl Privcmd {
         })
     }
 
+    /// The device itself.
+    pub(crate) fn device(&self) -> &File {
+        &self.device
+    }
+
     /// Two pages that calls may point to, with one behind them that cannot be accessed.
     pub fn buffer(&self) -> &Mapping {
         &self.buffer

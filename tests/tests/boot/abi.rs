@@ -10,7 +10,7 @@ use super::dom0::{self, Dom0, Kernel, type_line};
 use super::{Test, needed};
 
 /// The interrupt controllers that Dom0 runs on.
-const GICS: [GicVersion; 2] = [GicVersion::V2, GicVersion::V3];
+pub const GICS: [GicVersion; 2] = [GicVersion::V2, GicVersion::V3];
 
 /// Modules of Debian's kernels.
 const MODULES: [&str; 5] = [
@@ -27,13 +27,14 @@ const RANDOM_HYPERCALLS: u64 = 2_500_000;
 const RANDOM_SPARE: u32 = 1500;
 
 /// Programs of `tests/programs`.
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 7] = [
     "version",
     "events",
     "grants",
     "refusals",
     "hypercalls",
     "shutdown",
+    "domains",
 ];
 
 pub fn tests() -> Vec<Test> {
@@ -64,7 +65,7 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// Boots Dom0 with the programs, types at its shell what `body` types, and switches it off.
-fn in_dom0(
+pub fn in_dom0(
     case: &Case,
     kernel: Kernel,
     gic: GicVersion,
@@ -113,7 +114,7 @@ fn boot_within(case: &Case, kernel: Kernel, machine: Machine, seconds: u32) -> R
 }
 
 /// Runs a program and waits for its last line.
-fn run(session: &mut Session, command: &str, last: &str) -> Result<()> {
+pub fn run(session: &mut Session, command: &str, last: &str) -> Result<()> {
     type_line(session, &format!("{command}; echo status $?"))?;
     session.expect("^status \\d+")?;
     session.saw("^status 0$")?;

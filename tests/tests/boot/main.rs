@@ -9,6 +9,7 @@ mod dom0_messages;
 mod entry;
 mod exceptions;
 mod fuzz;
+mod guests;
 mod matrix;
 mod options;
 mod pci;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         .chain(dom0::tests())
         .chain(fuzz::tests())
         .chain(abi::tests())
+        .chain(guests::tests())
         .chain(dom0_devices::tests())
         .chain(smmu::tests())
         .chain(dom0_messages::tests())

@@ -42,12 +42,17 @@ impl Parameters {
     /// Sets a parameter.
     ///
     /// # Errors
-    /// `EINVAL` for one that does not exist, `EPERM` for a domain's own and for one that is not to
-    /// be set.
+    /// `EINVAL` for one that does not exist and for a value that it cannot have, `EPERM` for a
+    /// domain's own.
     pub fn set(&mut self, index: u32, value: u64, own: bool) -> Result<(), Errno> {
         let param = Param::from_number(index).ok_or(Errno::Invalid)?;
         if own {
             return Err(Errno::NotPermitted);
+        }
+        // Toolstacks say how the domain hears of events, which is how it does anyway.
+        if param == Param::CallbackIrq {
+            let same = value == callback_by_ppi(self.event_ppi.intid() as u8);
+            return if same { Ok(()) } else { Err(Errno::Invalid) };
         }
         let place = place(param).and_then(|place| self.values.get_mut(place));
         *place.ok_or(Errno::NotPermitted)? = value;
@@ -92,7 +97,8 @@ mod tests {
         let mut parameters = Parameters::new(PPI);
         let index = Param::CallbackIrq.number();
         assert_eq!(parameters.get(index, true), Ok(0x0200_0000_0000_021f));
-        assert_eq!(parameters.set(index, 0, false), Err(Errno::NotPermitted));
+        assert_eq!(parameters.set(index, 0, false), Err(Errno::Invalid));
+        assert_eq!(parameters.set(index, 0x0200_0000_0000_021f, false), Ok(()));
     }
 
     #[test]

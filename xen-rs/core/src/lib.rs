@@ -14,6 +14,7 @@
 //! | [`input`] | who gets what is typed |
 //! | [`its`] | how devices' messages become LPIs, and whose each is |
 //! | [`kernel`] | whether a file is a kernel, and where its pieces go |
+//! | [`life`] | whether a domain may run, and how it has ended |
 //! | [`log`] | which messages are logged, how a line looks, what is kept of them |
 //! | [`memory`] | who owns each frame, which memory is free |
 //! | [`p2m`] | what lies behind a guest's frames, and who may still reach it |
@@ -28,6 +29,7 @@
 //! | [`uart`] | how a byte gets out of a serial port |
 //! | [`v2m`] | which message interrupts of a GICv2m frame are free |
 //! | [`vgic`] | which interrupt a guest sees, and when |
+//! | [`vpl011`] | what a guest's serial port answers |
 //! | [`vits`] | which LPI a guest has mapped a device's message to |
 //!
 //! What comes from outside (a boot loader, a guest, a toolstack) is parsed into types that cannot
@@ -44,6 +46,7 @@ pub mod hvm_params;
 pub mod input;
 pub mod its;
 pub mod kernel;
+pub mod life;
 pub mod log;
 pub mod memory;
 pub mod p2m;
@@ -60,3 +63,4 @@ pub mod uart;
 pub mod v2m;
 pub mod vgic;
 pub mod vits;
+pub mod vpl011;

@@ -12,11 +12,11 @@
 //! mapping goes, TLBs included, before its reference does: see [`Displaced`].
 
 use xen_abi::DomId;
-use xen_types::{Gfn, Mfn, PAGE_SIZE};
+use xen_types::{Gfn, Gpa, GpaRange, HpaRange, Mfn, PAGE_SIZE};
 
 use crate::memory::frame::{FrameError, FrameTable, FrameType};
 use crate::paging::stage2::{Attributes, Stage2};
-use crate::paging::{MapError, OutOfTables, PageTable, TableMemory, Translation};
+use crate::paging::{Leaf, MapError, OutOfTables, PageTable, TableMemory, Translation};
 
 /// Why something cannot be done at a guest frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -36,21 +36,41 @@ pub enum P2mError {
     /// The frame table refuses.
     #[error("the frame behind guest frame {0}: {1}")]
     Frame(Gfn, FrameError),
+    /// The domain is being destroyed.
+    #[error("guest frame {0} is one of a domain that is being destroyed")]
+    Closed(Gfn),
     /// The tables cannot be changed.
     #[error(transparent)]
     Map(#[from] MapError),
 }
 
-/// What a guest frame led to before. If it held a reference to a frame, nothing leads there through
-/// it any more, and the caller gives the reference back.
+/// What a guest frame led to before. Nothing leads there through it any more: the caller gives back
+/// the reference that went with it, and sees to RAM that the domain cannot reach now.
 #[derive(PartialEq, Eq, Debug)]
-#[must_use = "the reference of a mapping that is gone has to be given back"]
-pub struct Displaced(Option<Mfn>);
+#[must_use = "what a mapping that is gone held has to be given back"]
+pub enum Displaced {
+    /// Nothing that has to be given back.
+    Nothing,
+    /// A frame that the mapping held a reference to.
+    Reference(Mfn),
+    /// The domain's own RAM.
+    Ram(Mfn),
+}
 
 impl Displaced {
-    /// The frame whose reference is to be given back, if there is one.
-    pub fn reference(self) -> Option<Mfn> {
-        self.0
+    fn of(before: Option<Translation<Attributes>>) -> Self {
+        match before {
+            Some(before) => Self::by(before.attributes, before.output.frame()),
+            None => Self::Nothing,
+        }
+    }
+
+    const fn by(attributes: Attributes, frame: Mfn) -> Self {
+        match attributes {
+            Attributes::Foreign | Attributes::ReadOnlyForeign => Self::Reference(frame),
+            Attributes::Ram | Attributes::ReadOnlyRam => Self::Ram(frame),
+            _ => Self::Nothing,
+        }
     }
 }
 
@@ -61,6 +81,10 @@ pub struct P2m {
     /// First address that a guest cannot have.
     end: u64,
     table: PageTable<Stage2>,
+    /// The highest guest frame that ever led anywhere.
+    highest: Gfn,
+    /// Nothing is mapped any more.
+    closed: bool,
 }
 
 impl P2m {
@@ -78,7 +102,31 @@ impl P2m {
             owner,
             end: 1 << input_bits.min(48),
             table,
+            highest: Gfn::new(0),
+            closed: false,
         })
+    }
+
+    /// From now on nothing can be mapped: the domain is being destroyed.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    /// The highest guest frame that ever led anywhere.
+    pub fn highest(&self) -> Gfn {
+        self.highest
+    }
+
+    /// Bits of a guest's addresses.
+    pub fn address_bits(&self) -> u8 {
+        self.end.trailing_zeros() as u8
+    }
+
+    /// Frees the tables, after which nothing but the end of `self` may follow. Nothing leads through
+    /// them any more, no TLB holds anything of them and no hardware walks them.
+    pub fn dismantle(&mut self, memory: &mut impl TableMemory) {
+        self.closed = true;
+        self.table.dismantle(memory);
     }
 
     /// Whose guest frames they are.
@@ -107,6 +155,70 @@ impl P2m {
         address
             .map(|address| address.get())
             .ok_or(P2mError::OutOfRange(gfn))
+    }
+
+    /// The address of a guest frame where something can be mapped, with `pages` behind it.
+    fn open_input(&mut self, gfn: Gfn, pages: u64) -> Result<u64, P2mError> {
+        if self.closed {
+            return Err(P2mError::Closed(gfn));
+        }
+        let last = gfn.checked_add(pages.saturating_sub(1));
+        let last = last.ok_or(P2mError::OutOfRange(gfn))?;
+        self.input(last)?;
+        self.input(gfn)
+    }
+
+    /// Puts RAM of the domain's at guest frames where nothing is, in the largest blocks that the
+    /// addresses allow.
+    ///
+    /// # Errors
+    /// [`P2mError::Closed`], [`P2mError::OutOfRange`], [`P2mError::Map`]: nothing has changed.
+    pub fn add_ram(
+        &mut self,
+        memory: &mut impl TableMemory,
+        gfn: Gfn,
+        ram: HpaRange,
+    ) -> Result<(), P2mError> {
+        let input = self.open_input(gfn, ram.size() / PAGE_SIZE)?;
+        let (output, size) = (ram.start(), ram.size());
+        // What is there already, even in the same way, is there twice then.
+        if let Some(leaf) = self.table.next(memory, input)
+            && leaf.input < input + size
+        {
+            return Err(P2mError::Map(MapError::Conflict(leaf.input)));
+        }
+        self.table
+            .map(memory, input, output, size, Attributes::Ram)?;
+        let last = gfn.checked_add(size / PAGE_SIZE - 1);
+        self.highest = self.highest.max(last.unwrap_or(gfn));
+        Ok(())
+    }
+
+    /// The first RAM of the domain's own that ends above `from`: a block or page.
+    pub fn next_ram(&self, memory: &impl TableMemory, from: Gpa) -> Option<Leaf<Attributes>> {
+        let mut from = from.get();
+        loop {
+            let leaf = self.table.next(memory, from)?;
+            match leaf.attributes {
+                Attributes::Ram | Attributes::ReadOnlyRam => return Some(leaf),
+                _ => from = leaf.input.checked_add(leaf.size)?,
+            }
+        }
+    }
+
+    /// Takes the first block or page that ends above `from` away, for a domain that is being
+    /// destroyed. Returns where it was, and what it held: RAM is a block of the size that comes with
+    /// it.
+    pub fn take_next(
+        &mut self,
+        memory: &mut impl TableMemory,
+        from: Gpa,
+    ) -> Option<(GpaRange, Displaced)> {
+        let leaf = self.table.next(memory, from.get())?;
+        // Whole entries of tables need no other table to go.
+        self.table.unmap(memory, leaf.input, leaf.size).ok()?;
+        let range = GpaRange::new(Gpa::new(leaf.input), leaf.size)?;
+        Some((range, Displaced::by(leaf.attributes, leaf.output.frame())))
     }
 
     /// Takes a reference to the frame of the domain's own RAM at `gfn`: translation and reference
@@ -140,8 +252,8 @@ impl P2m {
     /// the caller has seen to.
     ///
     /// # Errors
-    /// [`P2mError::OutOfRange`], [`P2mError::Device`], and [`P2mError::Map`]: `gfn` leads where it
-    /// led before.
+    /// [`P2mError::Closed`], [`P2mError::OutOfRange`], [`P2mError::Device`], and [`P2mError::Map`]:
+    /// `gfn` leads where it led before.
     pub fn put(
         &mut self,
         memory: &mut impl TableMemory,
@@ -149,14 +261,15 @@ impl P2m {
         mfn: Mfn,
         attributes: Attributes,
     ) -> Result<Displaced, P2mError> {
-        let input = self.input(gfn)?;
+        let input = self.open_input(gfn, 1)?;
         let output = mfn.address().ok_or(P2mError::OutOfRange(gfn))?;
         let before = self.table.lookup(memory, input);
         if before.is_some_and(|before| before.attributes == Attributes::Device) {
             return Err(P2mError::Device(gfn));
         }
-        let displaced = displaced(before);
+        let displaced = Displaced::of(before);
         self.table.replace(memory, input, output, attributes)?;
+        self.highest = self.highest.max(gfn);
         Ok(displaced)
     }
 
@@ -177,7 +290,7 @@ impl P2m {
             return Err(P2mError::Device(gfn));
         }
         self.table.unmap(memory, input, PAGE_SIZE)?;
-        Ok(displaced(before))
+        Ok(Displaced::of(before))
     }
 
     /// Takes away the domain's own RAM at `gfn`; returns its frame, which is the domain's still.
@@ -220,16 +333,6 @@ impl P2m {
         }
         Ok(())
     }
-}
-
-fn displaced(before: Option<Translation<Attributes>>) -> Displaced {
-    let held = before.filter(|before| {
-        matches!(
-            before.attributes,
-            Attributes::Foreign | Attributes::ReadOnlyForeign
-        )
-    });
-    Displaced(held.map(|held| held.output.frame()))
 }
 
 #[cfg(test)]

@@ -139,6 +139,26 @@ impl Power {
         Some(Self { states })
     }
 
+    /// A domain of `vcpus` vCPUs that are all off; `None` without memory for them.
+    pub fn all_off(vcpus: u8) -> Option<Self> {
+        let mut power = Self::new(vcpus)?;
+        power.states.fill(State::Off);
+        Some(power)
+    }
+
+    /// How many are on.
+    pub fn online(&self) -> usize {
+        let on = |state: &&State| **state != State::Off;
+        self.states.iter().filter(on).count()
+    }
+
+    /// The toolstack has switched a vCPU on or off.
+    pub fn set(&mut self, vcpu: usize, state: State) {
+        if let Some(place) = self.states.get_mut(vcpu) {
+            *place = state;
+        }
+    }
+
     /// The state of a vCPU; off for one that does not exist.
     pub fn state(&self, vcpu: usize) -> State {
         self.states.get(vcpu).copied().unwrap_or(State::Off)

@@ -35,6 +35,14 @@ pub fn clean_and_invalidate(range: HpaRange) {
     barrier::dsb_sy();
 }
 
+/// Empties the instruction caches of all CPUs: memory holds other instructions now.
+pub fn forget_instructions() {
+    // SAFETY: removes what is cached of instructions; memory does not change.
+    unsafe { core::arch::asm!("ic ialluis", options(nostack, preserves_flags)) };
+    barrier::dsb_ish();
+    barrier::isb();
+}
+
 /// Bytes of the smallest data cache line (`CTR_EL0.DminLine`).
 fn line() -> usize {
     4 << ((read_sysreg!("ctr_el0") >> 16) & 0xf)
@@ -69,6 +77,13 @@ pub fn zero_pages(memory: &mut [u8]) {
     let (most, rest) = memory.split_at_mut(memory.len() - rest);
     zero_blocks::<UNROLLED>(most, block);
     zero_blocks::<1>(rest, block);
+}
+
+/// Zeroes page-aligned memory, in the caches and behind them: a guest that starts with its caches off
+/// must not see what the last owner left.
+pub fn zero_pages_to_memory(memory: &mut [u8]) {
+    zero_pages(memory);
+    clean_slice_to_memory(memory);
 }
 
 /// Zeroes `AT_ONCE` blocks of `block` bytes a turn; `memory` has whole turns of them.

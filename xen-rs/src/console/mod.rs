@@ -5,20 +5,23 @@
 //! appears whole.
 
 pub mod input;
-mod keys;
+pub mod keys;
 pub mod uart;
 
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use arrayvec::ArrayVec;
 use log::{Level, Log, Metadata, Record, error, warn};
 use platform_dt::{ConsoleChoice, Dtb};
-use xen_core::log::{Line, RateLimit, Ring, Stamp, Thresholds, Verdict};
+use xen_core::event::Virq;
+use xen_core::log::{Line, RateLimit, Read, Ring, Stamp, Thresholds, Verdict};
 use xen_core::panic_watch::PanicWatch;
 use xen_core::uart::Uart;
 
 use self::uart::Driver;
-use crate::arch::time;
+use crate::arch::{percpu, time};
+use crate::domain::events;
 use crate::lock::{Guard, IrqLock};
 
 /// Bytes of log that are kept.
@@ -33,6 +36,8 @@ struct Console {
     ring: Ring<RING>,
     /// Up to where the ring was printed.
     printed: u64,
+    /// Up to where the toolstack wants to see nothing any more.
+    cleared: u64,
     thresholds: Thresholds,
     /// The same for what guests cause.
     guest_thresholds: Thresholds,
@@ -47,6 +52,7 @@ static CONSOLE: IrqLock<Console> = IrqLock::new(Console {
     port: None,
     ring: Ring::new(),
     printed: 0,
+    cleared: 0,
     thresholds: Thresholds::DEFAULT,
     guest_thresholds: Thresholds::GUEST_DEFAULT,
     rate: RateLimit::DEFAULT,
@@ -77,6 +83,22 @@ pub fn set_guest_threshold(thresholds: Thresholds) {
 /// Which messages that guests cause are logged.
 pub fn guest_thresholds() -> Thresholds {
     CONSOLE.lock().guest_thresholds
+}
+
+/// There is new text in the log, and nobody has been told.
+static NEWS: AtomicBool = AtomicBool::new(false);
+
+/// Whoever logs may hold any lock: the control domain is told by this CPU before it enters a guest again.
+fn announce_news() {
+    NEWS.store(true, Ordering::Relaxed);
+    percpu::this().must_look.store(true, Ordering::Relaxed);
+}
+
+/// Tells the control domain of new text in the log, if there is any. The caller holds no lock.
+pub fn tell_news() {
+    if NEWS.load(Ordering::Relaxed) && NEWS.swap(false, Ordering::Relaxed) {
+        events::raise(Virq::CON_RING);
+    }
 }
 
 /// Logs a message that a guest caused, which is to be.
@@ -115,6 +137,29 @@ pub fn close() {
     CONSOLE.lock().port = None;
 }
 
+/// Where in the log a reader starts: at the low half of a position that it has from an earlier read, if
+/// what is there has not been overwritten; or at the oldest text that there is.
+pub fn log_position(index: Option<u32>) -> u64 {
+    let console = CONSOLE.lock();
+    let (start, end) = (console.ring.start(), console.ring.end());
+    let Some(index) = index else {
+        return start.max(console.cleared);
+    };
+    let behind = u64::from((end as u32).wrapping_sub(index));
+    end.checked_sub(behind)
+        .map_or(start, |position| position.max(start))
+}
+
+/// Reads the log from a position on.
+pub fn read_log(position: u64, into: &mut [u8]) -> Read {
+    CONSOLE.lock().ring.read(position, into)
+}
+
+/// Who reads the log from its start sees what comes after a position.
+pub fn clear_log(position: u64) {
+    CONSOLE.lock().cleared = position;
+}
+
 /// Whether there is a port.
 pub fn is_open() -> bool {
     CONSOLE.lock().port.is_some()
@@ -129,6 +174,7 @@ impl Console {
         self.ring.write(line.as_str().as_bytes());
         self.ring.write(&self.open);
         self.print();
+        announce_news();
     }
 
     /// Returns whether Dom0 says that its kernel has panicked.
@@ -144,6 +190,7 @@ impl Console {
         let room = unfinished.len().min(self.open.remaining_capacity());
         self.open.extend(unfinished.iter().copied().take(room));
         self.print();
+        announce_news();
         let watch = &mut self.panic_watch;
         // It is seen once: what follows does not matter.
         text.iter().any(|byte| watch.take(*byte))

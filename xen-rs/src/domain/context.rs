@@ -144,6 +144,11 @@ impl Context {
         self.elr = self.elr.wrapping_add(length);
     }
 
+    /// Its processor state.
+    pub const fn processor_state(&self) -> u64 {
+        self.spsr
+    }
+
     /// Goes back to the hypercall that took the guest out: it is made again.
     pub fn repeat_instruction(&mut self) {
         self.elr = self.elr.wrapping_sub(4);

@@ -7,7 +7,7 @@ mod banks;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU8};
+use core::sync::atomic::AtomicBool;
 
 use log::{info, warn};
 use platform_dt::dom0::{
@@ -15,11 +15,15 @@ use platform_dt::dom0::{
 };
 use platform_dt::{BootInfo, Gic, Host, HostTree, Module, ModuleKind};
 use smmu::Vmid;
+use spin::Once;
 use xen_abi::DomId;
+use xen_abi::domctl::{create_flags, gic_version};
+use xen_abi::event_channel::TWO_LEVEL_CHANNELS;
 use xen_core::cmdline::Options;
 use xen_core::event::EventError;
 use xen_core::hvm_params::Parameters;
 use xen_core::kernel::{KernelError, KernelFile, Placement};
+use xen_core::life::Life;
 use xen_core::paging::stage2::Attributes;
 use xen_core::paging::{MapError, OutOfTables};
 use xen_core::psci::Power;
@@ -30,14 +34,14 @@ use xen_types::{Gpa, GpaRange, Hpa, HpaRange, IntId, PAGE_SIZE};
 
 use self::banks::Banks;
 use super::complaints::Complaints;
-use super::grants::Grants;
+use super::grants::{DEFAULT_FRAMES, DEFAULT_MAPTRACK_FRAMES, Grants};
 use super::interrupts::Masking;
 use super::memory::before_start;
 use super::messages::Messages;
 use super::space::{self, Space};
-use super::table::{self, Taken};
+use super::table::{self, Reserved, Taken};
 use super::timer::TimerInterrupts;
-use super::{Domain, Vcpu, events, schedule};
+use super::{Config, Domain, Vcpu, events, guest, schedule};
 use crate::arch::cache;
 use crate::arch::percpu::PerCpu;
 use crate::gic::its::{self, Place};
@@ -49,7 +53,6 @@ use crate::memory::ram;
 use crate::{gic, image, iommu, pci};
 
 const DOM0: DomId = DomId::new(0);
-const VMID: Vmid = Vmid::new(1);
 /// Memory without `dom0_mem=`, as Xen has it.
 const DEFAULT_MEMORY: u64 = 512 << 20;
 /// Bytes of a redistributor without virtual LPIs.
@@ -165,8 +168,10 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
     let (tree, resources) = device_tree(from, &frames, &memory, pieces.place.ramdisk, vcpus)?;
     pieces.load(&tree)?;
 
-    let mut space = map(&banks, &resources, &frames)?;
+    let place = Reserved::id(DOM0)?;
+    let mut space = map(&banks, &resources, &frames, place.vmid())?;
     let translation = space.translation()?;
+    space.fix(memory.iter().map(|bank| bank.size()).sum::<u64>() / PAGE_SIZE);
     let mut effects = Effects::new();
     let vgic = interrupt_controller(&resources, &frames, vcpus, &mut effects)?;
     let domain = Arc::new(Domain {
@@ -174,7 +179,21 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
         translation,
         messages: Messages::of_host(frames.its(), vcpus, vgic.lpis())?,
         timers: timers(from)?,
-        last_ran: last_ran(from.cpus),
+        last_ran: guest::last_ran(cpu_numbers(from.cpus)),
+        life: IrqLock::new(Life::running()),
+        teardown: IrqLock::new(None),
+        populating: IrqLock::new(None),
+        handle: IrqLock::new([0; 16]),
+        config: Config {
+            flags: create_flags::HVM | create_flags::HAP,
+            gic_version: match frames.version() {
+                Version::V2 => gic_version::V2,
+                Version::V3 => gic_version::V3,
+            },
+            spis: vgic.spis() as u32,
+        },
+        vuart: Once::new(),
+        _place: place,
         complaints: Complaints::new(),
         marks_runstate_updates: AtomicBool::new(false),
         space: IrqLock::new(space),
@@ -182,13 +201,12 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
         power: IrqLock::new(Power::new(vcpus as u8).ok_or(OutOfTables)?),
         gic_frames: frames.emulated(),
         vcpus: create_vcpus(vcpus)?,
-        ports: IrqLock::new(events::ports(DOM0, vcpus)?),
-        shared_page: Page::zeroed()?,
-        grants: Grants::new(DOM0),
+        ports: IrqLock::new(events::ports(DOM0, vcpus, TWO_LEVEL_CHANNELS - 1)?),
+        shared_page: Page::shared_by(DOM0)?,
+        grants: Grants::new(DOM0, DEFAULT_FRAMES, DEFAULT_MAPTRACK_FRAMES),
         parameters: IrqLock::new(Parameters::new(events::PPI)),
-        ram: memory,
     });
-    table::insert(domain.clone())?;
+    table::insert(&domain);
     banks.keep();
     super::set_owner_of_interrupts(domain.clone());
     schedule::introduce(&domain);
@@ -198,7 +216,7 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
     }
     pci::introduce(&domain);
     domain.carry_out(&mut effects);
-    announce(&domain, &pieces.place, tree.len());
+    announce(&domain, memory.len(), &pieces.place, tree.len());
     if let Some(first) = CpuId::new(0) {
         let tree = pieces.place.tree.start();
         domain.start(first, pieces.place.kernel, tree.get());
@@ -425,8 +443,13 @@ fn device_tree(
     Ok((tree, resources))
 }
 
-fn map(banks: &Banks, resources: &Dom0Resources, frames: &Frames) -> Result<Space, BuildError> {
-    let mut space = Space::new(DOM0, VMID)?;
+fn map(
+    banks: &Banks,
+    resources: &Dom0Resources,
+    frames: &Frames,
+    vmid: Vmid,
+) -> Result<Space, BuildError> {
+    let mut space = Space::new(DOM0, vmid)?;
     for range in banks.iter().chain(&resources.reserved) {
         space.map(direct(*range), range.start(), Attributes::Ram)?;
     }
@@ -485,20 +508,17 @@ fn create_vcpus(count: usize) -> Result<Vec<Vcpu>, BuildError> {
     ids.map(|id| Ok(Vcpu::new(id, schedule::add()?))).collect()
 }
 
-/// No vCPU has run on any CPU.
-fn last_ran(cpus: &[&'static PerCpu]) -> Vec<AtomicU8> {
-    let count = cpus.iter().map(|cpu| cpu.id.0 as usize + 1).max();
-    (0..count.unwrap_or(0))
-        .map(|_| AtomicU8::new(u8::MAX))
-        .collect()
+/// One more than the highest number of a CPU.
+fn cpu_numbers(cpus: &[&'static PerCpu]) -> usize {
+    cpus.iter().map(|cpu| cpu.id.index() + 1).max().unwrap_or(0)
 }
 
-fn announce(domain: &Domain, place: &Placement, tree: usize) {
+fn announce(domain: &Domain, banks: usize, place: &Placement, tree: usize) {
     info!(
         "dom0: {} vCPU(s), {} MiB in {} bank(s), kernel at {}, device tree of {tree} bytes at {}",
         domain.vcpus.len(),
-        domain.ram.iter().map(|bank| bank.size()).sum::<u64>() >> 20,
-        domain.ram.len(),
+        (domain.pages() * PAGE_SIZE) >> 20,
+        banks,
         place.kernel,
         place.tree.start(),
     );

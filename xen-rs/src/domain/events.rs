@@ -153,6 +153,9 @@ pub fn tell(raised: Option<Raised>) {
     let Some(domain) = table::lookup(raised.domain) else {
         return;
     };
+    if raised.of_device {
+        return domain.hear_of_vuart();
+    }
     for vcpu in &domain.vcpus {
         if vcpu.polls.load(Ordering::SeqCst) {
             schedule::has_news(vcpu);
@@ -179,14 +182,10 @@ pub fn moved(running: &mut Running<'_>, vcpu: usize) {
     }
 }
 
-/// The ports of a domain of so many vCPUs.
+/// The ports of a domain of so many vCPUs, up to a highest one.
 ///
 /// # Errors
 /// If there is no memory for them.
-pub fn ports(domain: DomId, vcpus: usize) -> Result<PortTable, EventError> {
-    PortTable::new(
-        domain,
-        vcpus as u32,
-        xen_abi::event_channel::TWO_LEVEL_CHANNELS - 1,
-    )
+pub fn ports(domain: DomId, vcpus: usize, highest: u32) -> Result<PortTable, EventError> {
+    PortTable::new(domain, vcpus as u32, highest)
 }

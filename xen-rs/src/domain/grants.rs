@@ -22,7 +22,7 @@ use crate::memory::page::Page;
 /// Frames of the table of a domain that nobody has said otherwise of, as under Xen.
 pub const DEFAULT_FRAMES: u32 = 64;
 /// Frames' worth of handles, as under Xen.
-const DEFAULT_MAPTRACK_FRAMES: u32 = 1024;
+pub const DEFAULT_MAPTRACK_FRAMES: u32 = 1024;
 /// Bytes of an entry (`grant_entry_v1`).
 const ENTRY: u64 = 8;
 
@@ -37,14 +37,18 @@ pub struct Grants {
 }
 
 impl Grants {
-    /// Of a domain that grants nothing yet.
-    pub fn new(domain: DomId) -> Self {
-        let handles = DEFAULT_MAPTRACK_FRAMES.saturating_mul(HANDLES_PER_FRAME);
-        let places = 0..DEFAULT_FRAMES;
+    /// Of a domain that grants nothing yet, with so many frames of entries and frames' worth of
+    /// handles at most.
+    pub fn new(domain: DomId, frames: u32, maptrack_frames: u32) -> Self {
+        let handles = maptrack_frames.saturating_mul(HANDLES_PER_FRAME);
+        let places = 0..frames;
         Self {
-            table: IrqLock::new(GrantTable::new(domain, DEFAULT_FRAMES)),
+            table: IrqLock::new(GrantTable::new(domain, frames)),
             maptrack: IrqLock::new(Maptrack::new(domain, handles)),
-            entries: Entries(places.map(|_| Place::default()).collect()),
+            entries: Entries {
+                owner: domain,
+                places: places.map(|_| Place::default()).collect(),
+            },
         }
     }
 
@@ -56,8 +60,8 @@ impl Grants {
         let mut table = self.table.lock();
         let (mut next, _) = table.size();
         table.frame(index, || {
-            let place = self.entries.0.get(next as usize)?;
-            let page = Page::zeroed().ok()?;
+            let place = self.entries.places.get(next as usize)?;
+            let page = Page::shared_by(self.entries.owner).ok()?;
             next += 1;
             Some(place.page.call_once(|| page).start().frame())
         })
@@ -75,12 +79,15 @@ struct Place {
 
 /// The shared entries of a domain, in frames of the hypervisor that it never frees while the domain
 /// lives.
-pub struct Entries(Vec<Place>);
+pub struct Entries {
+    owner: DomId,
+    places: Vec<Place>,
+}
 
 impl Entries {
     /// Remembers where the domain has put a frame of its table.
     pub fn moved(&self, index: u32, gfn: Gfn) {
-        if let Some(place) = self.0.get(index as usize) {
+        if let Some(place) = self.places.get(index as usize) {
             place
                 .guest
                 .store(gfn.get().wrapping_add(1), Ordering::Relaxed);
@@ -89,13 +96,17 @@ impl Entries {
 
     /// Where the domain has put a frame of its table.
     pub fn guest_frame(&self, index: u32) -> Option<Gfn> {
-        let guest = self.0.get(index as usize)?.guest.load(Ordering::Relaxed);
+        let guest = self
+            .places
+            .get(index as usize)?
+            .guest
+            .load(Ordering::Relaxed);
         guest.checked_sub(1).map(Gfn::new)
     }
 
     /// The address of an entry.
     fn entry(&self, reference: u32) -> Option<u64> {
-        let place = self.0.get((reference / ENTRIES_PER_FRAME) as usize)?;
+        let place = self.places.get((reference / ENTRIES_PER_FRAME) as usize)?;
         let offset = u64::from(reference % ENTRIES_PER_FRAME) * ENTRY;
         Some(place.page.get()?.start().get() + offset)
     }

@@ -46,6 +46,14 @@ struct State {
 }
 
 impl Messages {
+    /// None: its devices have no messages.
+    pub const fn none() -> Self {
+        Self {
+            services: Vec::new(),
+            work: AtomicU8::new(0),
+        }
+    }
+
     /// All ITSs of the host, in their places, with all devices by the host's ids.
     ///
     /// # Errors

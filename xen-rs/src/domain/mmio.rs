@@ -8,6 +8,7 @@ use xen_types::Gpa;
 use super::messages::Register;
 use super::run::Running;
 use crate::pci::{self, Place};
+use super::vuart::Vuart;
 
 /// Carries out the access that took the vCPU out, or gives it the abort that hardware would.
 pub fn access(running: &mut Running<'_>) {
@@ -63,6 +64,11 @@ fn emulate(running: &mut Running<'_>) -> Option<()> {
             register.access(running.domain, request, &mut running.effects)
         }
         Device::Pci(place) => return emulate_pci(running, place, access),
+        Device::Vuart(vuart, offset) => {
+            let request = request(offset);
+            let (domain, effects) = (running.domain, &mut running.effects);
+            vuart.access(domain, request, effects).ok()?
+        }
     };
     if !access.write {
         let value = access.loaded(value);
@@ -97,6 +103,8 @@ enum Device<'a> {
     Its(Register<'a>),
     /// A host bridge.
     Pci(Place),
+    /// A register of the serial port.
+    Vuart(&'a Vuart, u32),
 }
 
 fn access_gic(running: &mut Running<'_>, region: Region, access: Access) -> u64 {
@@ -119,6 +127,10 @@ impl super::Domain {
         gic.map(|(region, offset)| Device::Gic(region, offset))
             .or_else(|| self.messages.register(address).map(Device::Its))
             .or_else(|| pci::find(self.id, address).map(Device::Pci))
+            .or_else(|| {
+                let register = self.vuart_register(address);
+                register.map(|(vuart, offset)| Device::Vuart(vuart, offset))
+            })
     }
 
     /// The register of the interrupt controller at an address.

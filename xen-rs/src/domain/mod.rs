@@ -6,9 +6,11 @@ mod deadlines;
 pub mod dom0;
 pub mod events;
 mod grants;
+pub mod guest;
 pub mod hypercall;
 mod id_registers;
 pub mod interrupts;
+mod life;
 pub mod memory;
 pub mod messages;
 pub mod mmio;
@@ -22,10 +24,13 @@ pub mod space;
 mod system_registers;
 mod table;
 mod tables;
+mod teardown;
 pub mod timer;
 pub mod traps;
 pub mod trial;
 mod vcpu;
+mod vcpu_context;
+mod vuart;
 mod wall_clock;
 
 use alloc::sync::Arc;
@@ -36,6 +41,8 @@ use spin::Once;
 use xen_abi::DomId;
 use xen_core::event::PortTable;
 use xen_core::hvm_params::Parameters;
+use xen_core::life::Life;
+use xen_core::paging::stage2::Attributes;
 use xen_core::psci::Power;
 use xen_core::vgic::{CpuId, Effects, Physical, Region, Vgic};
 use xen_types::{Gpa, GpaRange, IntId, PAGE_SIZE};
@@ -45,9 +52,13 @@ use self::grants::Grants;
 use self::interrupts::Masking;
 use self::messages::Messages;
 pub use self::messages::take as take_message;
+use self::reservation::Pending;
 use self::space::{Space, Translation};
+use self::table::Reserved;
+use self::teardown::Teardown;
 use self::timer::TimerInterrupts;
 pub use self::vcpu::Vcpu;
+use self::vuart::Vuart;
 use crate::gic;
 use crate::lock::IrqLock;
 use crate::memory::page::Page;
@@ -64,12 +75,22 @@ pub struct Domain {
     pub vgic: Vgic<Masking>,
     /// Which of its vCPUs run.
     pub power: IrqLock<Power>,
-    /// Its RAM.
-    pub ram: Vec<GpaRange>,
+    /// Whether it may run, and how it has ended.
+    pub life: IrqLock<Life>,
+    /// How far its destruction is; away while a CPU is at it.
+    pub teardown: IrqLock<Option<Teardown>>,
+    /// RAM that is being made ready for it.
+    pub populating: IrqLock<Option<Pending>>,
+    /// What its toolstack calls it: a UUID.
+    pub handle: IrqLock<[u8; 16]>,
+    /// What it was created with, as its toolstack is told.
+    pub config: Config,
     /// Where it finds its interrupt controller.
     pub gic_frames: Vec<(Region, GpaRange)>,
     /// What it has for messages of its devices.
     pub messages: Messages,
+    /// Its serial port.
+    pub vuart: Once<Vuart>,
     /// Where its timers interrupt.
     pub timers: TimerInterrupts,
     /// Its vCPUs.
@@ -88,6 +109,20 @@ pub struct Domain {
     pub marks_runstate_updates: AtomicBool,
     /// How often it may make the hypervisor log.
     pub complaints: Complaints,
+    /// Its id is taken for as long as anybody knows it. The last field: what others name by the id
+    /// is gone when it is free.
+    pub _place: Reserved,
+}
+
+/// What a domain was created with, as far as its toolstack asks for it again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// `XEN_DOMCTL_CDF_…`.
+    pub flags: u32,
+    /// As [`xen_abi::domctl::gic_version`] has it.
+    pub gic_version: u8,
+    /// Shared interrupts.
+    pub spis: u32,
 }
 
 /// The domain that has the machine's interrupts.
@@ -96,7 +131,8 @@ static DOM0: Once<Arc<Domain>> = Once::new();
 impl Domain {
     /// Whether a guest address is RAM.
     pub fn is_ram(&self, address: Gpa) -> bool {
-        self.ram.iter().any(|bank| bank.contains(address))
+        let found = self.space.lock().lookup(address.frame());
+        found.is_some_and(|(_, attributes)| attributes == Attributes::Ram)
     }
 
     /// Whether it is the control domain.
@@ -111,8 +147,7 @@ impl Domain {
 
     /// Pages of RAM that are its own, whether or not it has them mapped.
     pub fn pages(&self) -> u64 {
-        let bytes: u64 = self.ram.iter().map(|bank| bank.size()).sum();
-        bytes / PAGE_SIZE
+        self.space.lock().quota().pages
     }
 
     /// The vCPU with a number.
@@ -189,13 +224,24 @@ pub fn take_interrupt(id: IntId) -> bool {
 
 /// Logs the domains and what their vCPUs do.
 pub fn show() {
-    let Some(domain) = DOM0.get() else {
+    let mut next = table::next(DomId::new(0));
+    if next.is_none() {
         log::info!("there is no domain");
-        return;
-    };
-    let memory: u64 = domain.ram.iter().map(|bank| bank.size()).sum();
-    log::info!("{}: {} MiB", domain.id, memory >> 20);
-    for vcpu in &domain.vcpus {
-        log::info!("  vcpu{}: {}", vcpu.id.get(), schedule::describe(vcpu));
+    }
+    while let Some(domain) = next {
+        let memory = domain.pages() * PAGE_SIZE;
+        let life = domain.life.lock().clone();
+        let state = match (life.is_dying(), life.shutdown()) {
+            (true, _) => ", is being destroyed",
+            (_, Some(_)) => ", has shut down",
+            _ if life.is_paused() => ", is paused",
+            _ => "",
+        };
+        log::info!("{}: {} MiB{state}", domain.id, memory >> 20);
+        for vcpu in &domain.vcpus {
+            log::info!("  vcpu{}: {}", vcpu.id.get(), schedule::describe(vcpu));
+        }
+        let after = domain.id.get().checked_add(1).map(DomId::new);
+        next = after.and_then(table::next);
     }
 }

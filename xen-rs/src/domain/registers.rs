@@ -67,6 +67,27 @@ struct Vectors {
     control: u64,
 }
 
+/// The registers of EL1 that a toolstack sees and sets.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settable {
+    /// `SCTLR_EL1`.
+    pub sctlr: u64,
+    /// `TCR_EL1`.
+    pub tcr: u64,
+    /// `TTBR0_EL1`.
+    pub ttbr0: u64,
+    /// `TTBR1_EL1`.
+    pub ttbr1: u64,
+    /// `SP_EL0`.
+    pub sp_el0: u64,
+    /// `SP_EL1`.
+    pub sp_el1: u64,
+    /// `ELR_EL1`.
+    pub elr: u64,
+    /// `SPSR_EL1`.
+    pub spsr: u64,
+}
+
 /// What a vCPU has in registers apart from those of `context`.
 pub struct Registers {
     system: System,
@@ -83,6 +104,34 @@ impl Registers {
             },
             vectors: Vectors::default(),
         }
+    }
+
+    /// Those that a toolstack can set.
+    pub const fn settable(&self) -> Settable {
+        let system = &self.system;
+        Settable {
+            sctlr: system.sctlr,
+            tcr: system.tcr,
+            ttbr0: system.ttbr0,
+            ttbr1: system.ttbr1,
+            sp_el0: system.sp_el0,
+            sp_el1: system.sp_el1,
+            elr: system.elr,
+            spsr: system.spsr,
+        }
+    }
+
+    /// Sets those.
+    pub const fn set(&mut self, settable: &Settable) {
+        let system = &mut self.system;
+        system.sctlr = settable.sctlr;
+        system.tcr = settable.tcr;
+        system.ttbr0 = settable.ttbr0;
+        system.ttbr1 = settable.ttbr1;
+        system.sp_el0 = settable.sp_el0;
+        system.sp_el1 = settable.sp_el1;
+        system.elr = settable.elr;
+        system.spsr = settable.spsr;
     }
 
     /// Takes them from the CPU.

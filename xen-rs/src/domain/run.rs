@@ -3,6 +3,7 @@
 use core::sync::atomic::Ordering;
 
 use log::{error, info, warn};
+use xen_abi::sched::ShutdownReason;
 use xen_core::psci::Effect;
 use xen_core::smccc::{self, Reply};
 use xen_core::vgic::Effects;
@@ -255,8 +256,8 @@ impl Running<'_> {
                 return Next::Wait;
             }
             Effect::StopCaller => return Next::Off,
-            Effect::PowerOff => power_off(),
-            Effect::Reset => reset(),
+            Effect::PowerOff => return shut_down(domain, ShutdownReason::PowerOff),
+            Effect::Reset => return shut_down(domain, ShutdownReason::Reboot),
         }
         Next::Run
     }
@@ -275,8 +276,24 @@ impl Running<'_> {
     }
 }
 
+/// A domain ends by its own will, and with the control domain the machine. Returns what the vCPU that
+/// said so does next.
+pub fn shut_down(domain: &Domain, reason: ShutdownReason) -> Next {
+    if domain.is_control() {
+        match reason {
+            ShutdownReason::PowerOff | ShutdownReason::Suspend => power_off(),
+            ShutdownReason::Reboot | ShutdownReason::Watchdog | ShutdownReason::SoftReset => {
+                reset()
+            }
+            ShutdownReason::Crash => crashed(domain),
+        }
+    }
+    domain.shut_down(reason);
+    Next::Preempted
+}
+
 /// The control domain switches the machine off.
-pub fn power_off() -> ! {
+fn power_off() -> ! {
     info!("dom0: power off");
     firmware::power_off();
     warn!("the firmware cannot switch the machine off");
@@ -284,7 +301,7 @@ pub fn power_off() -> ! {
 }
 
 /// The control domain resets the machine.
-pub fn reset() -> ! {
+fn reset() -> ! {
     info!("dom0: reset");
     firmware::reset();
     warn!("the firmware cannot reset the machine");
@@ -292,7 +309,7 @@ pub fn reset() -> ! {
 }
 
 /// The control domain's kernel has failed: without it there is nothing to run.
-pub fn crashed(domain: &Domain) -> ! {
+fn crashed(domain: &Domain) -> ! {
     error!("{}: the kernel has crashed", domain.id);
     report::end()
 }

@@ -10,8 +10,8 @@ use core::sync::atomic::Ordering;
 use log::warn;
 use spin::Once;
 use xen_core::sched::{
-    AddError, Choice, CpuSet, DEFAULT_WEIGHT, Doing, Kicks, Policy, Runstate, Scheduler, SlotId,
-    Tuning, Why,
+    AddError, Choice, CpuSet, DEFAULT_WEIGHT, Doing, Kicks, Policy, Runstate, Scheduler, Settings,
+    SlotId, Tuning, Why,
 };
 use xen_core::vgic::{CpuId, Effects};
 
@@ -24,8 +24,8 @@ use super::{Domain, traps};
 use crate::arch::percpu::{self, PerCpu};
 use crate::arch::time::{self, Ticks};
 use crate::arch::{barrier, interrupts};
-use crate::gic;
 use crate::lock::IrqLock;
+use crate::{console, gic};
 
 /// A vCPU and the domain that keeps it.
 type VcpuRef = (Arc<Domain>, CpuId);
@@ -112,6 +112,68 @@ pub fn has_news(vcpu: &Vcpu) {
     }
 }
 
+/// Keeps the vCPUs of a domain from running, or lets them again. One that runs may do so until its CPU
+/// has looked.
+pub fn hold(domain: &Domain, hold: bool) {
+    let scheduler = scheduler();
+    for vcpu in &domain.vcpus {
+        let now = time::now();
+        carry_out(&if hold {
+            scheduler.pause(vcpu.slot, now)
+        } else {
+            scheduler.unpause(vcpu.slot, now)
+        });
+    }
+}
+
+/// Whether no CPU runs a vCPU or has its registers.
+pub fn is_off_cpus(vcpu: &Vcpu) -> bool {
+    scheduler().is_off_cpus(vcpu.slot)
+}
+
+/// Switches a vCPU off that is held and on no CPU.
+pub fn stop(vcpu: &Vcpu) {
+    carry_out(&scheduler().stop(vcpu.slot, time::now()));
+}
+
+/// The vCPUs of a domain never run again: they are held and on no CPU.
+pub fn dismiss(domain: &Domain) {
+    for vcpu in &domain.vcpus {
+        stop(vcpu);
+        let gone = UNITS
+            .lock()
+            .get_mut(vcpu.slot.index())
+            .and_then(Option::take);
+        // Not under the lock: it may be the last one who knows the domain.
+        drop(gone);
+    }
+}
+
+/// Says where a vCPU may run.
+pub fn set_affinity(vcpu: &Vcpu, cpus: CpuSet) {
+    carry_out(&scheduler().set_affinity(vcpu.slot, cpus, time::now()));
+}
+
+/// Changes the share of a vCPU.
+pub fn set_weight(vcpu: &Vcpu, weight: u16) {
+    scheduler().set_weight(vcpu.slot, weight);
+}
+
+/// What was said of a vCPU.
+pub fn settings(vcpu: &Vcpu) -> Option<Settings> {
+    scheduler().settings(vcpu.slot)
+}
+
+/// The CPUs there are.
+pub fn cpus() -> CpuSet {
+    SCHEDULER.get().map_or(CpuSet::EMPTY, Scheduler::cpus)
+}
+
+/// How vCPUs share them.
+pub fn policy() -> Policy {
+    scheduler().policy()
+}
+
 /// What a vCPU does, and did.
 pub fn runstate(vcpu: &Vcpu) -> Option<Runstate> {
     SCHEDULER.get()?.runstate(vcpu.slot)
@@ -144,6 +206,7 @@ fn kick(cpu: usize) {
 /// Whether this CPU is to run something else than what it runs, now that it looks. If not, its
 /// timer is set to the time when it has to look again.
 pub fn must_switch(cpu: &PerCpu, deadlines: &mut Deadlines) -> bool {
+    console::tell_news();
     cpu.must_look.store(false, Ordering::Relaxed);
     let (must_switch, end) = scheduler().look(cpu.id.index());
     if deadlines.slice_end() != end {
@@ -212,6 +275,7 @@ impl Cpu {
     fn sleep(&mut self) {
         barrier::wfi();
         gic::handle_irq();
+        console::tell_news();
         while let Some(due) = self.deadlines.take_due() {
             match &mut self.resident {
                 Some(resident) if resident.vcpu().slot == due.slot => resident.is_due(due.what),

@@ -5,44 +5,37 @@
 //! hold what its caches do; so the guest's RAM is cleaned by address, in steps between which the
 //! vCPU can be interrupted.
 
-use xen_core::paging::stage2::Attributes;
-use xen_types::{Gpa, GpaRange, HpaRange, PAGE_SIZE};
+use xen_types::{Gpa, HpaRange};
 
 use super::run::Running;
 use crate::arch::cache;
 
-/// Bytes of a step.
+/// Bytes of a step at most.
 const STEP: u64 = 1 << 20;
+/// Blocks and pages of a step at most.
+const BLOCKS: usize = 256;
 
 /// Cleans and invalidates the next part of the domain's RAM. Returns whether nothing was left.
 pub fn clean_some(running: &mut Running<'_>) -> bool {
-    let Some(part) = part_at(&running.domain.ram, *running.cleaned) else {
-        *running.cleaned = 0;
-        return true;
-    };
     let space = running.domain.space.lock();
-    let pages = (part.start().get()..part.start().get() + part.size()).step_by(PAGE_SIZE as usize);
-    for page in pages {
-        let frame = space.lookup(Gpa::new(page).frame());
-        let ram = frame.filter(|(_, attributes)| *attributes == Attributes::Ram);
-        let start = ram.and_then(|(frame, _)| frame.address());
-        if let Some(range) = start.and_then(|start| HpaRange::new(start, PAGE_SIZE)) {
+    let mut left = STEP;
+    for _ in 0..BLOCKS {
+        let from = Gpa::new(*running.cleaned);
+        let Some(leaf) = space.next_ram(from) else {
+            *running.cleaned = 0;
+            return true;
+        };
+        let start = leaf.input.max(from.get());
+        let size = (leaf.input + leaf.size - start).min(left);
+        let output = leaf.output.checked_add(start - leaf.input);
+        if let Some(range) = output.and_then(|output| HpaRange::new(output, size)) {
             cache::clean_and_invalidate(range);
         }
-    }
-    *running.cleaned += part.size();
-    false
-}
-
-/// The step that starts `done` bytes into the banks.
-fn part_at(banks: &[GpaRange], done: u64) -> Option<GpaRange> {
-    let mut before = done;
-    for bank in banks {
-        if before < bank.size() {
-            let rest = bank.size() - before;
-            return GpaRange::new(bank.start().checked_add(before)?, rest.min(STEP));
+        *running.cleaned = start + size;
+        left -= size;
+        if left == 0 {
+            break;
         }
-        before -= bank.size();
     }
-    None
+    false
 }

@@ -5,8 +5,8 @@ use smmu::{Stage2, Vmid, Walk};
 use xen_abi::DomId;
 use xen_core::p2m::{Displaced, P2m, P2mError};
 use xen_core::paging::stage2::{Attributes, Geometry};
-use xen_core::paging::{MapError, OutOfTables};
-use xen_types::{Gfn, Gpa, GpaRange, Hpa, Mfn, PAGE_SIZE};
+use xen_core::paging::{Leaf, MapError, OutOfTables};
+use xen_types::{Gfn, Gpa, GpaRange, Hpa, HpaRange, Mfn, PAGE_SIZE};
 
 use super::tables::{Stage2Tables, with_vttbr};
 use crate::arch::features::Features;
@@ -14,11 +14,23 @@ use crate::arch::sysreg::write_sysreg;
 use crate::arch::{barrier, interrupts, percpu};
 use crate::memory::frames;
 
+/// How much RAM a domain has and may have, in pages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quota {
+    /// What it has.
+    pub pages: u64,
+    /// What it may have.
+    pub most: u64,
+    /// What it has stays its own when it is unmapped: its frames are the host's of the same numbers.
+    pub fixed: bool,
+}
+
 /// What a domain's physical addresses lead to.
 pub struct Space {
     p2m: P2m,
     memory: Stage2Tables,
     vmid: Vmid,
+    quota: Quota,
     /// How often it may have changed.
     changes: u64,
 }
@@ -47,12 +59,120 @@ impl Space {
     pub fn new(owner: DomId, vmid: Vmid) -> Result<Self, OutOfTables> {
         let mut memory = Stage2Tables::new(vmid);
         let p2m = P2m::new(owner, geometry().input_bits(), &mut memory)?;
+        let quota = Quota {
+            pages: 0,
+            most: 0,
+            fixed: false,
+        };
         Ok(Self {
             p2m,
             memory,
             vmid,
+            quota,
             changes: 1,
         })
+    }
+
+    /// How much RAM the domain has and may have.
+    pub const fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// Says how much RAM the domain may have, which may be less than it has.
+    pub const fn set_most(&mut self, pages: u64) {
+        self.quota.most = pages;
+    }
+
+    /// The domain has this much RAM for good.
+    pub const fn fix(&mut self, pages: u64) {
+        self.quota = Quota {
+            pages,
+            most: pages,
+            fixed: true,
+        };
+    }
+
+    /// How many tables the space may have.
+    pub const fn table_limit(&self) -> u64 {
+        self.memory.limit()
+    }
+
+    /// Says how many tables the space may have. Returns false if it has more.
+    pub const fn set_table_limit(&mut self, tables: u64) -> bool {
+        self.memory.set_limit(tables)
+    }
+
+    /// The highest guest frame that ever led anywhere.
+    pub fn highest(&self) -> Gfn {
+        self.p2m.highest()
+    }
+
+    /// Bits of the domain's addresses.
+    pub fn address_bits(&self) -> u8 {
+        self.p2m.address_bits()
+    }
+
+    /// Sets RAM aside that the domain is about to get. False if it may not have so much.
+    pub const fn claim(&mut self, pages: u64) -> bool {
+        match self.quota.pages.checked_add(pages) {
+            Some(all) if all <= self.quota.most => {
+                self.quota.pages = all;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Takes back what [`Space::claim`] has set aside, or RAM that the domain has not any more.
+    pub const fn unclaim(&mut self, pages: u64) {
+        self.quota.pages = self.quota.pages.saturating_sub(pages);
+    }
+
+    /// Puts RAM of the domain's, claimed, at guest frames where nothing is.
+    ///
+    /// # Errors
+    /// [`P2mError`]; nothing has changed.
+    pub fn add_ram(&mut self, gfn: Gfn, ram: HpaRange) -> Result<(), P2mError> {
+        self.changes += 1;
+        self.p2m.add_ram(&mut self.memory, gfn, ram)
+    }
+
+    /// The first RAM of the domain's own that ends above `from`.
+    pub fn next_ram(&self, from: Gpa) -> Option<Leaf<Attributes>> {
+        self.p2m.next_ram(&self.memory, from)
+    }
+
+    /// Nothing is mapped from now on, and nothing of what is will be used: no CPU runs the domain any
+    /// more, and no device of it reaches memory.
+    pub fn close(&mut self) {
+        self.changes += 1;
+        self.p2m.close();
+        if self.memory.vttbr != 0 {
+            with_vttbr(self.memory.vttbr, flush_current_vmid);
+        }
+        // No TLB can come to hold anything of it again.
+        self.memory.vttbr = 0;
+    }
+
+    /// Takes the first thing that ends above `from` away, after [`Space::close`]. Returns where it
+    /// was; RAM is to be freed by the caller, in the blocks that it is returned as.
+    pub fn take_next(&mut self, from: Gpa) -> Option<(GpaRange, Option<HpaRange>)> {
+        self.changes += 1;
+        let (range, displaced) = self.p2m.take_next(&mut self.memory, from)?;
+        let ram = match displaced {
+            Displaced::Nothing => None,
+            Displaced::Reference(mfn) => {
+                frames::put(mfn);
+                None
+            }
+            Displaced::Ram(mfn) => mfn
+                .address()
+                .and_then(|start| HpaRange::new(start, range.size())),
+        };
+        if ram.is_some() {
+            self.unclaim(range.size() / PAGE_SIZE);
+        }
+        Some((range, ram))
     }
 
     /// Maps `guest` to the host's memory from `host` on.
@@ -76,6 +196,7 @@ impl Space {
     /// # Errors
     /// [`MapError`]; nothing has changed.
     pub fn unmap(&mut self, guest: GpaRange) -> Result<(), MapError> {
+        self.changes += 1;
         let (start, size) = (guest.start().get(), guest.size());
         self.p2m.table_mut().unmap(&mut self.memory, start, size)
     }
@@ -141,7 +262,7 @@ impl Space {
     pub fn put(&mut self, gfn: Gfn, mfn: Mfn, attributes: Attributes) -> Result<(), P2mError> {
         self.changes += 1;
         let displaced = self.p2m.put(&mut self.memory, gfn, mfn, attributes)?;
-        give_back(displaced);
+        self.give_back(displaced);
         Ok(())
     }
 
@@ -152,17 +273,32 @@ impl Space {
     pub fn remove(&mut self, gfn: Gfn) -> Result<(), P2mError> {
         self.changes += 1;
         let displaced = self.p2m.remove(&mut self.memory, gfn)?;
-        give_back(displaced);
+        self.give_back(displaced);
         Ok(())
     }
 
-    /// Takes away the domain's own RAM at a guest frame; the frame stays the domain's.
+    /// Takes away the domain's own RAM at a guest frame; the frame is nobody's then, unless the domain
+    /// has its RAM for good.
     ///
     /// # Errors
     /// [`P2mError`]; nothing has changed.
-    pub fn take_ram(&mut self, gfn: Gfn) -> Result<Mfn, P2mError> {
+    pub fn drop_ram(&mut self, gfn: Gfn) -> Result<(), P2mError> {
         self.changes += 1;
-        self.p2m.take_ram(&mut self.memory, gfn)
+        let mfn = self.p2m.take_ram(&mut self.memory, gfn)?;
+        self.give_back(Displaced::Ram(mfn));
+        Ok(())
+    }
+
+    /// Gives back what a mapping held that is gone.
+    fn give_back(&mut self, displaced: Displaced) {
+        match displaced {
+            Displaced::Reference(mfn) => frames::put(mfn),
+            Displaced::Ram(mfn) if !self.quota.fixed => {
+                self.unclaim(1);
+                frames::give_up(mfn, self.p2m.owner());
+            }
+            Displaced::Nothing | Displaced::Ram(_) => (),
+        }
     }
 
     /// Takes away a granted frame, if it is still at a guest frame.
@@ -216,13 +352,7 @@ impl Drop for Space {
         if let Err(error) = self.p2m.table_mut().unmap(&mut self.memory, 0, all) {
             info!("stage 2: {error}");
         }
-        super::tables::free(self.p2m.table().root());
-    }
-}
-
-fn give_back(displaced: Displaced) {
-    if let Some(mfn) = displaced.reference() {
-        frames::put(mfn);
+        self.p2m.dismantle(&mut self.memory);
     }
 }
 

@@ -13,6 +13,9 @@ use crate::memory::{frames, tables};
 /// Tables for stage 2, and the register value that names them.
 pub struct Stage2Tables {
     vmid: Vmid,
+    /// Tables that there are, and that there may be.
+    used: u64,
+    limit: u64,
     /// `VTTBR_EL2`; 0 until the tables have been given to a CPU, so that no TLB holds anything of
     /// them.
     pub vttbr: u64,
@@ -21,7 +24,26 @@ pub struct Stage2Tables {
 impl Stage2Tables {
     /// The tables of a domain, whose translations TLBs know by `vmid`.
     pub const fn new(vmid: Vmid) -> Self {
-        Self { vmid, vttbr: 0 }
+        Self {
+            vmid,
+            used: 0,
+            limit: u64::MAX,
+            vttbr: 0,
+        }
+    }
+
+    /// How many tables there may be.
+    pub const fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Says how many tables there may be. Returns false if there are more.
+    pub const fn set_limit(&mut self, limit: u64) -> bool {
+        let enough = limit >= self.used;
+        if enough {
+            self.limit = limit;
+        }
+        enough
     }
 }
 
@@ -34,24 +56,24 @@ fn show_to_iommus(start: Option<Hpa>, bytes: u64) {
     }
 }
 
-/// Gives a table's frame back.
-pub fn free(table: Mfn) {
-    if let Err(error) = frames::free_table(table) {
-        warn!("stage 2: {error}");
-    }
-}
-
 impl TableMemory for Stage2Tables {
     fn allocate(&mut self) -> Result<Mfn, OutOfTables> {
+        if self.used >= self.limit {
+            return Err(OutOfTables);
+        }
         let frame = frames::allocate_table().map_err(|_| OutOfTables)?;
         // SAFETY: the allocator has just given this frame to this table alone.
         unsafe { tables::clear(frame) }?;
+        self.used += 1;
         show_to_iommus(frame.address(), PAGE_SIZE);
         Ok(frame)
     }
 
     fn free(&mut self, table: Mfn) {
-        free(table);
+        self.used = self.used.saturating_sub(1);
+        if let Err(error) = frames::free_table(table) {
+            warn!("stage 2: {error}");
+        }
     }
 
     fn read(&self, table: Mfn, index: usize) -> u64 {

@@ -20,6 +20,7 @@ use crate::arch::percpu::PerCpu;
 use crate::arch::sysreg::{read_sysreg, write_sysreg};
 use crate::arch::time::Ticks;
 use crate::lock::IrqLock;
+use crate::memory::frames;
 
 /// A vCPU.
 pub struct Vcpu {
@@ -35,7 +36,7 @@ pub struct Vcpu {
     pub runstate_area: RunstateArea,
     /// It waits for an event of its domain, masked or not.
     pub polls: AtomicBool,
-    /// What it is when it runs on; away while it is resident on a CPU.
+    /// What it is when it runs on, also before it has ever run; away while it is resident on a CPU.
     pub state: IrqLock<Option<Box<State>>>,
 }
 
@@ -78,24 +79,27 @@ impl Vcpu {
             info: Once::new(),
             runstate_area: RunstateArea::new(),
             polls: AtomicBool::new(false),
-            state: IrqLock::new(None),
+            state: IrqLock::new(Some(Box::new(State::at(id, Gpa::new(0), 0)))),
         }
     }
 
-    /// Its state, to run it: from reset if it was started since. `None` if it never was.
+    /// Its state, to run it: from reset if it was started since.
     fn take(&self) -> Option<Box<State>> {
         let start = self.start.lock().take();
-        let before = self.state.lock().take();
-        match start {
-            Some((entry, argument)) => Some(Box::new(State::at(self.id, entry, argument))),
-            None => before,
+        let mut state = self.state.lock().take()?;
+        if let Some((entry, argument)) = start {
+            *state = State::at(self.id, entry, argument);
         }
+        Some(state)
     }
 }
 
 impl Drop for Vcpu {
     fn drop(&mut self) {
         schedule::remove(self.slot);
+        if let Some(info) = self.info.get() {
+            frames::put(info.frame());
+        }
     }
 }
 

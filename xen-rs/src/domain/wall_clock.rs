@@ -2,9 +2,10 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use xen_abi::DomId;
 use xen_abi::shared_info::WALL_CLOCK;
 
-use super::{Domain, dom0_domain};
+use super::{Domain, table};
 use crate::lock::IrqLock;
 
 const NANOSECONDS: u64 = 1_000_000_000;
@@ -19,9 +20,18 @@ pub fn set(seconds: u64, nanoseconds: u32, system_time: u64) {
     let mut clock = CLOCK.lock();
     let nanosecond = (start % u128::from(NANOSECONDS)) as u32;
     *clock = ((start / u128::from(NANOSECONDS)) as u64, nanosecond);
-    if let Some(domain) = dom0_domain() {
-        show(domain, *clock);
+    let mut next = table::next(DomId::new(0));
+    while let Some(domain) = next {
+        show(&domain, *clock);
+        let after = domain.id.get().checked_add(1).map(DomId::new);
+        next = after.and_then(table::next);
     }
+}
+
+/// Shows the clock to a new domain.
+pub fn show_now(domain: &Domain) {
+    let clock = CLOCK.lock();
+    show(domain, *clock);
 }
 
 /// Writes the clock to a domain's page. The version is odd meanwhile; the clock's lock keeps other

@@ -124,6 +124,13 @@ pub fn allocate_for_domain(
     Ok(block.range())
 }
 
+/// A frame of the hypervisor's that a domain shares. Its contents are whatever was there before.
+pub fn allocate_shared(owner: DomId) -> Result<HpaRange, OutOfFrames> {
+    let mut buddy = BUDDY.lock();
+    let buddy = buddy.as_mut().ok_or(OutOfFrames::TooEarly)?;
+    Ok(buddy.allocate(0, owner, FrameType::Shared)?.range())
+}
+
 /// The domain whose RAM a frame is.
 pub fn owner_of_ram(mfn: Mfn) -> Option<DomId> {
     let state = table()?.lookup(mfn)?.state();
@@ -139,6 +146,17 @@ pub fn get(mfn: Mfn, owner: DomId) -> Result<(), FrameError> {
     entry
         .ok_or(FrameError::NotOwned)?
         .get(owner, FrameType::DomainRam)
+}
+
+/// Takes a reference to a frame that a domain shares: until [`put`] it stays that.
+///
+/// # Errors
+/// [`FrameError`], also if the frame is not RAM at all.
+pub fn get_shared(mfn: Mfn, owner: DomId) -> Result<(), FrameError> {
+    let entry = table().and_then(|table| table.lookup(mfn));
+    entry
+        .ok_or(FrameError::NotOwned)?
+        .get(owner, FrameType::Shared)
 }
 
 /// Gives a reference back. Nothing may lead to the frame through it any more.
@@ -157,6 +175,31 @@ pub fn give_up(mfn: Mfn, owner: DomId) {
     }
     let entry = table().and_then(|table| table.lookup(mfn));
     free_if_left(mfn, entry.map(|entry| entry.give_up(owner)));
+}
+
+/// A domain gives RAM up, to which it has no way any more: a frame of a block, or all of it. What
+/// nobody else refers to is free, in one piece if it can be.
+pub fn give_up_block(range: HpaRange, owner: DomId) {
+    let order = (range.size() / PAGE_SIZE).ilog2() as u8;
+    let first = range.start().frame();
+    if order > 0 && Block::new(first, order).is_some_and(free_at_once) {
+        return;
+    }
+    for frame in 0..1 << order {
+        if let Some(mfn) = first.checked_add(frame) {
+            give_up(mfn, owner);
+        }
+    }
+}
+
+/// Frees a part of a domain's RAM, if it lies in one block and nobody refers to any of it.
+fn free_at_once(part: Block) -> bool {
+    let mut buddy = BUDDY.lock();
+    let Some(buddy) = buddy.as_mut() else {
+        return false;
+    };
+    let cut = buddy.cut_out(part);
+    cut.and_then(|block| buddy.free(block)).is_ok()
 }
 
 fn free_if_left(mfn: Mfn, left: Option<Result<Left, FrameError>>) {

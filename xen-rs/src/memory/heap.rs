@@ -3,6 +3,8 @@
 //! Running out is an error value: `try_reserve` and its like return it, and what must not fail is
 //! allocated at boot.
 
+use alloc::collections::TryReserveError;
+use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
@@ -38,6 +40,19 @@ unsafe impl Source for FromFrames {
             .map(|_| ())
             .ok_or(())
     }
+}
+
+/// Sees to it that allocations of `bytes` in all succeed, for code that allocates in many places which
+/// cannot fail: as long as others leave them that.
+///
+/// # Errors
+/// If there is no memory.
+pub fn ensure(bytes: usize) -> Result<(), TryReserveError> {
+    let mut room: Vec<u8> = Vec::new();
+    let reserved = room.try_reserve_exact(bytes);
+    // The compiler must not see that nobody uses it.
+    core::hint::black_box(&mut room);
+    reserved
 }
 
 struct Heap(IrqLock<Talc<FromFrames, DefaultBinning>>);

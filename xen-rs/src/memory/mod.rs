@@ -2,7 +2,7 @@
 
 pub mod device;
 pub mod frames;
-mod heap;
+pub mod heap;
 pub mod page;
 pub mod ram;
 pub mod space;

@@ -1,36 +1,40 @@
 //! Pages of the hypervisor's own that others see: guests share them.
 
-use xen_types::{Hpa, HpaRange, PAGE_SIZE};
+use xen_abi::DomId;
+use xen_types::{Hpa, HpaRange};
 
 use super::frames::{self, OutOfFrames};
 use super::ram;
 use crate::arch::cache;
 
-/// A page that was zeroed once and is freed when it goes. Who lets others reach it sees to it that
-/// they do not any more by then.
+/// A page that was zeroed once and that a domain shares. It is freed when it is gone and when nobody
+/// who has mapped it refers to it any more; the domain itself does not reach it by then.
 #[derive(Debug)]
-pub struct Page(HpaRange);
+pub struct Page {
+    frame: HpaRange,
+    owner: DomId,
+}
 
 impl Page {
-    /// A new one.
+    /// A new one that a domain shares.
     ///
     /// # Errors
     /// [`OutOfFrames`].
-    pub fn zeroed() -> Result<Self, OutOfFrames> {
-        let page = frames::allocate_for_hypervisor(PAGE_SIZE as usize)?;
+    pub fn shared_by(owner: DomId) -> Result<Self, OutOfFrames> {
+        let frame = frames::allocate_shared(owner)?;
         // SAFETY: the allocator has just given the frame to the caller alone.
-        cache::zero_pages(unsafe { ram::exclusive(page) });
-        Ok(Self(page))
+        cache::zero_pages(unsafe { ram::exclusive(frame) });
+        Ok(Self { frame, owner })
     }
 
     /// Where it starts.
     pub fn start(&self) -> Hpa {
-        self.0.start()
+        self.frame.start()
     }
 }
 
 impl Drop for Page {
     fn drop(&mut self) {
-        frames::free_for_hypervisor(self.0);
+        frames::give_up(self.frame.start().frame(), self.owner);
     }
 }

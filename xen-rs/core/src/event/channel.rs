@@ -160,7 +160,7 @@ pub fn bind_interdomain(
 
 /// The port of this number, if it waits for `caller`.
 fn offered_port(ports: &PortTable, port: u32, caller: DomId) -> Result<Port, EventError> {
-    let (offered, state) = ports.open_state(port)?;
+    let (offered, state) = ports.any_state(port)?;
     match state {
         PortState::Unbound { remote } if remote == caller => Ok(offered),
         _ => Err(EventError::NotOffered {
@@ -204,15 +204,40 @@ pub fn send(
         };
         Ok((port, target))
     })?;
-    let (remote, peer) = match target {
-        Target::Done(raised) => return Ok(raised),
-        Target::Peer(remote, peer) => (remote, peer),
-    };
+    match target {
+        Target::Done(raised) => Ok(raised),
+        Target::Peer(remote, peer) => Ok(notify(domains, (local, port), (remote, peer))),
+    }
+}
+
+/// Notifies who is connected to a port of a device that the hypervisor emulates for `domain`.
+pub fn send_for_device(domains: &impl Domains, domain: DomId, port: Port) -> Option<Raised> {
+    let state = domains.one(domain, |side| side.ports.any_state(port.get()));
+    match state {
+        Some(Ok((_, PortState::Interdomain { remote, port: peer }))) => {
+            notify(domains, (domain, port), (remote, peer))
+        }
+        _ => None,
+    }
+}
+
+/// Whether anybody is connected to a port of a device that the hypervisor emulates for `domain`.
+pub fn is_device_connected(domains: &impl Domains, domain: DomId, port: Port) -> bool {
+    let state = domains.one(domain, |side| side.ports.any_state(port.get()));
+    matches!(state, Some(Ok((_, PortState::Interdomain { .. }))))
+}
+
+/// Makes a peer pending if it is connected to a port still.
+fn notify(
+    domains: &impl Domains,
+    (local, port): (DomId, Port),
+    (remote, peer): (DomId, Port),
+) -> Option<Raised> {
     let notify = |side: Side<'_, _>| {
         let connected = side.ports.is_connected(peer, local, port);
         connected.then(|| side.ports.raise(side.page, peer))?
     };
-    Ok(domains.one(remote, notify).flatten())
+    domains.one(remote, notify).flatten()
 }
 
 /// Closes a port of the caller. The other end, if any, waits for the caller again.
@@ -220,9 +245,20 @@ pub fn send(
 /// # Errors
 /// [`EventError::NotOpen`], also where the port was closed and opened again meanwhile.
 pub fn close(domains: &impl Domains, caller: Caller, port: u32) -> Result<(), EventError> {
-    let local = caller.domain;
+    close_if(domains, caller.domain, port, PortTable::open_state)
+}
+
+/// What a port is, if it may be closed.
+type MayClose = fn(&PortTable, u32) -> Result<(Port, PortState), EventError>;
+
+fn close_if(
+    domains: &impl Domains,
+    local: DomId,
+    port: u32,
+    state_of: MayClose,
+) -> Result<(), EventError> {
     let remote = in_one(domains, local, |side| {
-        let (open, state) = side.ports.open_state(port)?;
+        let (open, state) = state_of(side.ports, port)?;
         if let PortState::Interdomain { remote, .. } = state {
             return Ok(Some(remote));
         }
@@ -241,7 +277,7 @@ pub fn close(domains: &impl Domains, caller: Caller, port: u32) -> Result<(), Ev
 fn disconnect<P: SharedPage>(mut pair: Pair<'_, P>, port: u32) -> Result<(), EventError> {
     let local = pair.first().ports.domain();
     let second = pair.second().ports.domain();
-    let (open, state) = pair.first().ports.open_state(port)?;
+    let (open, state) = pair.first().ports.any_state(port)?;
     match state {
         PortState::Interdomain { remote, port: peer } if remote == second => {
             let waits = PortState::Unbound { remote: local };
@@ -280,6 +316,22 @@ pub fn reset(domains: &impl Domains, caller: Caller, domain: DomId) -> Result<()
         };
     }
     Ok(())
+}
+
+/// Closes ports of a domain that is being destroyed, and has been [retired](PortTable::retire): at
+/// most so many. Returns whether there may be more.
+pub fn close_some(domains: &impl Domains, domain: DomId, most: u32) -> bool {
+    let mut from = Port::FIRST;
+    for _ in 0..most {
+        let next = domains.one(domain, |side| side.ports.next_open(from));
+        let Some(port) = next.flatten() else {
+            return false;
+        };
+        // A port that its other end has changed meanwhile is looked at again.
+        let _ = close_if(domains, domain, port.get(), PortTable::any_state);
+        from = port;
+    }
+    true
 }
 
 /// Raises a virtual interrupt of `domain`; `vcpu` counts for those that each vCPU has. Nothing

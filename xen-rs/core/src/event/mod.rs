@@ -25,8 +25,8 @@ mod port;
 mod table;
 
 pub use channel::{
-    Caller, Domains, Pair, Side, alloc_unbound, bind_interdomain, close, raise_virq, reset, send,
-    status,
+    Caller, Domains, Pair, Side, alloc_unbound, bind_interdomain, close, close_some,
+    is_device_connected, raise_virq, reset, send, send_for_device, status,
 };
 pub use error::EventError;
 pub use page::{Raised, SharedPage, vcpu_info_moved};

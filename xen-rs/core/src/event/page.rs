@@ -42,6 +42,8 @@ pub struct Raised {
     pub port: Port,
     /// The vCPU to interrupt: its upcall flag went from clear to set.
     pub upcall: Option<VcpuId>,
+    /// It is the hypervisor that hears: the port belongs to a device that it emulates for the domain.
+    pub of_device: bool,
 }
 
 /// Makes `port` pending for `vcpu`; `None` if it was pending.
@@ -63,6 +65,7 @@ pub(super) fn raise<P: SharedPage>(
         domain,
         port,
         upcall,
+        of_device: false,
     })
 }
 
@@ -78,6 +81,7 @@ pub(super) fn unmask<P: SharedPage>(
         domain,
         port,
         upcall: Some(vcpu),
+        of_device: false,
     })
 }
 

@@ -64,12 +64,15 @@ struct Channel {
     state: PortState,
     /// Of a closed port always vCPU 0.
     vcpu: VcpuId,
+    /// The hypervisor has this end, for a device that it emulates: to the domain the port is closed.
+    of_device: bool,
 }
 
 impl Channel {
     const CLOSED: Self = Self {
         state: PortState::Closed,
         vcpu: VcpuId::ZERO,
+        of_device: false,
     };
 }
 
@@ -144,7 +147,11 @@ impl PortTable {
             _ => self.known(port)?.1,
         };
         Ok(Status {
-            state: channel.state,
+            state: if channel.of_device {
+                PortState::Closed
+            } else {
+                channel.state
+            },
             vcpu: channel.vcpu,
         })
     }
@@ -216,9 +223,32 @@ impl PortTable {
         self.raise(page, port)
     }
 
+    /// Opens a port whose near end a device has that the hypervisor emulates for the domain: it waits
+    /// for `remote`.
+    ///
+    /// # Errors
+    /// Those of having no port to open.
+    pub fn open_for_device(&mut self, remote: DomId) -> Result<Port, EventError> {
+        let port = self.free_port()?;
+        self.open(port, PortState::Unbound { remote }, VcpuId::ZERO);
+        if let Some(channel) = self.channels.get_mut(index(port)) {
+            channel.of_device = true;
+        }
+        Ok(port)
+    }
+
     /// Makes an open port pending.
     pub(super) fn raise<P: SharedPage>(&self, page: &P, port: Port) -> Option<Raised> {
-        let (_, channel) = self.open_port(port.get()).ok()?;
+        let channel = self.channels.get(index(port));
+        let channel = channel.filter(|channel| channel.state != PortState::Closed)?;
+        if channel.of_device {
+            return Some(Raised {
+                domain: self.domain,
+                port,
+                upcall: None,
+                of_device: true,
+            });
+        }
         page::raise(page, self.domain, port, channel.vcpu)
     }
 
@@ -232,7 +262,11 @@ impl PortTable {
     /// Makes `port` what `state` says.
     pub(super) fn open(&mut self, port: Port, state: PortState, vcpu: VcpuId) {
         if let Some(channel) = self.channels.get_mut(index(port)) {
-            *channel = Channel { state, vcpu };
+            *channel = Channel {
+                state,
+                vcpu,
+                of_device: false,
+            };
         }
     }
 
@@ -280,6 +314,15 @@ impl PortTable {
         Ok(port)
     }
 
+    /// What the port of this number is, a device's too.
+    pub(super) fn any_state(&self, port: u32) -> Result<(Port, PortState), EventError> {
+        let (known, channel) = self.known(port)?;
+        match channel.state {
+            PortState::Closed => Err(EventError::NotOpen(port)),
+            state => Ok((known, state)),
+        }
+    }
+
     /// What the open port of this number is.
     pub(super) fn open_state(&self, port: u32) -> Result<(Port, PortState), EventError> {
         let (port, channel) = self.open_port(port)?;
@@ -289,7 +332,7 @@ impl PortTable {
     /// Whether `port` is connected to `peer` of `remote`.
     pub(super) fn is_connected(&self, port: Port, remote: DomId, peer: Port) -> bool {
         let expected = PortState::Interdomain { remote, port: peer };
-        self.open_state(port.get())
+        self.any_state(port.get())
             .is_ok_and(|(_, state)| state == expected)
     }
 
@@ -305,6 +348,7 @@ impl PortTable {
         let (known, channel) = self.known(port)?;
         match channel.state {
             PortState::Closed => Err(EventError::NotOpen(port)),
+            _ if channel.of_device => Err(EventError::WrongKind(port)),
             _ => Ok((known, channel)),
         }
     }

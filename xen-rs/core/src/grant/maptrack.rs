@@ -93,6 +93,11 @@ pub struct Unmap {
 macro_rules! effect {
     ($effect:ident) => {
         impl $effect {
+            /// By which the domain names it.
+            pub fn handle(&self) -> Handle {
+                self.handle
+            }
+
             /// Where.
             pub fn gfn(&self) -> Gfn {
                 self.mapping.gfn

@@ -73,6 +73,8 @@ pub struct GrantTable {
     max_frames: u32,
     /// One for each entry of all frames.
     active: Vec<Option<Active>>,
+    /// How many of them are in use.
+    in_use: u32,
 }
 
 impl GrantTable {
@@ -83,6 +85,7 @@ impl GrantTable {
             frames: Vec::new(),
             max_frames,
             active: Vec::new(),
+            in_use: 0,
         }
     }
 
@@ -131,8 +134,8 @@ impl GrantTable {
     }
 
     /// Whether nothing of the domain is in use.
-    pub fn is_idle(&self) -> bool {
-        self.active.iter().all(Option::is_none)
+    pub const fn is_idle(&self) -> bool {
+        self.in_use == 0
     }
 
     /// Uses what an entry grants to `grantee`.
@@ -158,7 +161,9 @@ impl GrantTable {
             }
             Some(active) => another_use(entries, frames, granter, reference, active, writable)?,
         };
-        *place = Some(active);
+        if place.replace(active).is_none() {
+            self.in_use += 1;
+        }
         Ok(Pin {
             granter,
             reference,
@@ -191,6 +196,7 @@ impl GrantTable {
         if active.readers == 0 && active.writers == 0 {
             cleared |= flag::READING;
             *place = None;
+            self.in_use -= 1;
             frames.put(pin.mfn);
         }
         if cleared != 0 {

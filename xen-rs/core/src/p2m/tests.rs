@@ -69,7 +69,7 @@ fn one_domain(frames: &FrameTable<'_>, tables: &mut Tables) -> P2m {
     let mut p2m = P2m::new(ALICE, 40, tables).unwrap();
     for number in 0..8 {
         let displaced = p2m.put(tables, gfn(number), Mfn::new(number), Attributes::Ram);
-        assert_eq!(displaced, Ok(Displaced(None)));
+        assert_eq!(displaced, Ok(Displaced::Nothing));
     }
     p2m
 }
@@ -93,7 +93,7 @@ fn only_own_ram_is_referenced_and_given_up() {
         let not_own = |number| Err(P2mError::NotOwnRam(gfn(number)));
         let put = |p2m: &mut P2m, tables: &mut Tables, number, attributes| {
             let displaced = p2m.put(tables, gfn(number), Mfn::new(500), attributes);
-            assert_eq!(displaced, Ok(Displaced(None)));
+            assert_eq!(displaced, Ok(Displaced::Ram(Mfn::new(number))));
         };
         put(&mut p2m, tables, 1, Attributes::Foreign);
         put(&mut p2m, tables, 2, Attributes::Granted);
@@ -121,7 +121,7 @@ fn only_own_ram_is_referenced_and_given_up() {
 fn xsa_98_read_only_ram_is_not_referenced_for_writing() {
     with_domain(|frames, tables, mut p2m| {
         let displaced = p2m.put(tables, gfn(2), Mfn::new(2), Attributes::ReadOnlyRam);
-        assert_eq!(displaced, Ok(Displaced(None)));
+        assert_eq!(displaced, Ok(Displaced::Ram(Mfn::new(2))));
         let refused = Err(P2mError::NotOwnRam(gfn(2)));
         assert_eq!(p2m.reference_ram(tables, frames, gfn(2), true), refused);
         assert_eq!(
@@ -201,9 +201,9 @@ fn xsa_222_without_memory_for_tables_a_frame_stays_where_it_is() {
         assert_eq!((found.output.frame(), found.level), (Mfn::new(0x4_0007), 2));
         // A page that has its table can be replaced without another.
         let displaced = p2m.put(tables, gfn(3), Mfn::new(9), Attributes::Foreign);
-        assert_eq!(displaced, Ok(Displaced(None)));
+        assert!(matches!(displaced, Ok(Displaced::Ram(_))));
         let displaced = p2m.put(tables, gfn(3), Mfn::new(3), Attributes::Ram);
-        assert_eq!(displaced, Ok(Displaced(Some(Mfn::new(9)))));
+        assert_eq!(displaced, Ok(Displaced::Reference(Mfn::new(9))));
     });
 }
 
@@ -221,12 +221,15 @@ fn xsa_393_what_is_removed_leaves_nothing_behind() {
             Attributes::Shared,
         ] {
             let _ = p2m.put(tables, gfn(5), Mfn::new(500), attributes);
-            let held = matches!(
-                attributes,
-                Attributes::Foreign | Attributes::ReadOnlyForeign
-            );
+            let held = match attributes {
+                Attributes::Foreign | Attributes::ReadOnlyForeign => {
+                    Displaced::Reference(Mfn::new(500))
+                }
+                Attributes::Ram | Attributes::ReadOnlyRam => Displaced::Ram(Mfn::new(500)),
+                _ => Displaced::Nothing,
+            };
             let removed = p2m.remove(tables, gfn(5)).unwrap();
-            assert_eq!(removed.reference(), held.then_some(Mfn::new(500)));
+            assert_eq!(removed, held);
             assert_eq!(p2m.lookup(tables, gfn(5)), None);
             assert_eq!(p2m.remove(tables, gfn(5)), Err(P2mError::Nothing(gfn(5))));
             let descriptors = tables.tables.iter().flatten().flatten();
@@ -245,7 +248,7 @@ fn an_unmapped_grant_does_not_take_what_has_come_in_its_place() {
     with_domain(|_, tables, mut p2m| {
         let grant = |p2m: &mut P2m, tables: &mut Tables| {
             let displaced = p2m.put(tables, gfn(20), Mfn::new(6), Attributes::Granted);
-            assert_eq!(displaced, Ok(Displaced(None)));
+            assert_eq!(displaced, Ok(Displaced::Nothing));
         };
         grant(&mut p2m, tables);
         p2m.remove_granted(tables, gfn(20), Mfn::new(7)).unwrap();
@@ -254,6 +257,40 @@ fn an_unmapped_grant_does_not_take_what_has_come_in_its_place() {
         assert!(p2m.lookup(tables, gfn(20)).is_none());
         p2m.remove_granted(tables, gfn(4), Mfn::new(4)).unwrap();
         assert!(p2m.lookup(tables, gfn(4)).is_some());
+    });
+}
+
+#[test]
+fn ram_comes_in_blocks_and_goes_as_it_came() {
+    with_domain(|_, tables, mut p2m| {
+        let at = gfn(0x4_0000);
+        let ram = HpaRange::new(xen_types::Hpa::new(0x4000_0000), 0x4020_0000).unwrap();
+        p2m.add_ram(tables, at, ram).unwrap();
+        assert_eq!(p2m.highest(), gfn(0x8_01ff));
+        assert_eq!(p2m.lookup(tables, at).unwrap().level, 1);
+        let conflict = p2m.add_ram(tables, at, ram);
+        assert!(matches!(
+            conflict,
+            Err(P2mError::Map(MapError::Conflict(_)))
+        ));
+        let next = p2m.next_ram(tables, Gpa::new(0x4123_4000)).unwrap();
+        assert_eq!((next.input, next.size), (0x4000_0000, 1 << 30));
+        let next = p2m.next_ram(tables, Gpa::new(0x8000_0000)).unwrap();
+        assert_eq!((next.input, next.size), (0x8000_0000, 2 << 20));
+        p2m.close();
+        assert_eq!(
+            p2m.put(tables, gfn(7), Mfn::new(7), Attributes::Shared),
+            Err(P2mError::Closed(gfn(7)))
+        );
+        let mut from = Gpa::new(0x4000_0000);
+        for size in [1 << 30, 2 << 20] {
+            let (range, displaced) = p2m.take_next(tables, from).unwrap();
+            assert_eq!(range.size(), size);
+            let frame = Mfn::new(range.start().get() >> 12);
+            assert_eq!(displaced, Displaced::Ram(frame));
+            from = range.end();
+        }
+        assert_eq!(p2m.take_next(tables, from), None);
     });
 }
 
@@ -270,6 +307,7 @@ enum Step {
     Remove(usize, u64),
     Grant(usize, u64, usize, u64, bool),
     Ungrant(usize),
+    Destroy(usize),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -283,6 +321,7 @@ fn any_step() -> impl Strategy<Value = Step> {
         (domain(), gfn(), domain(), gfn(), any::<bool>())
             .prop_map(|(d, g, f, i, w)| Step::Grant(d, g, f, i, w)),
         (0..8usize).prop_map(Step::Ungrant),
+        domain().prop_map(Step::Destroy),
     ]
 }
 
@@ -307,9 +346,10 @@ impl World<'_> {
             Step::Remove(domain, number) => {
                 let removed = self.p2ms[domain].remove(&mut self.tables, gfn(number));
                 if let Ok(displaced) = removed {
-                    self.put(displaced);
+                    self.put(domain, displaced);
                 }
             }
+            Step::Destroy(domain) => self.destroy(domain),
             Step::Grant(domain, at, from, index, writable) => {
                 let attributes = if writable {
                     Attributes::Granted
@@ -326,7 +366,7 @@ impl World<'_> {
                     self.p2ms[domain]
                         .remove_granted(&mut self.tables, at, mfn)
                         .unwrap();
-                    self.put(Displaced(Some(mfn)));
+                    self.put(domain, Displaced::Reference(mfn));
                 }
             }
         }
@@ -343,20 +383,44 @@ impl World<'_> {
             self.buddy.free(block).unwrap();
             return;
         }
-        let displaced = self.p2ms[domain]
-            .put(&mut self.tables, at, block.first(), Attributes::Ram)
-            .unwrap();
-        self.put(displaced);
+        let put = self.p2ms[domain].put(&mut self.tables, at, block.first(), Attributes::Ram);
+        match put {
+            Ok(displaced) => self.put(domain, displaced),
+            Err(error) => {
+                assert_eq!(error, P2mError::Closed(at));
+                self.buddy.free(block).unwrap();
+            }
+        }
+    }
+
+    /// All that the domain has goes, and nothing comes any more.
+    fn destroy(&mut self, domain: usize) {
+        self.p2ms[domain].close();
+        let mut from = Gpa::new(0);
+        while let Some((range, displaced)) = self.p2ms[domain].take_next(&mut self.tables, from) {
+            from = range.end();
+            self.put(domain, displaced);
+        }
+        let owner = self.p2ms[domain].owner();
+        for number in 0..FRAMES {
+            let state = self.frames.lookup(Mfn::new(number)).unwrap().state();
+            let is_owned = state.owner == owner && state.kind == FrameType::DomainRam;
+            assert!(!is_owned, "frame {number}: {state:?}");
+        }
     }
 
     fn decrease(&mut self, domain: usize, at: Gfn) {
-        let owner = self.p2ms[domain].owner();
         if let Ok(mfn) = self.p2ms[domain].take_ram(&mut self.tables, at) {
-            let block = self.buddy.single_out(mfn).unwrap();
-            let entry = self.frames.lookup(mfn).unwrap();
-            if entry.give_up(owner).unwrap() == Left::Nothing {
-                self.buddy.free(block).unwrap();
-            }
+            self.give_up(domain, mfn);
+        }
+    }
+
+    fn give_up(&mut self, domain: usize, mfn: Mfn) {
+        let owner = self.p2ms[domain].owner();
+        let block = self.buddy.single_out(mfn).unwrap();
+        let entry = self.frames.lookup(mfn).unwrap();
+        if entry.give_up(owner).unwrap() == Left::Nothing {
+            self.buddy.free(block).unwrap();
         }
     }
 
@@ -368,27 +432,30 @@ impl World<'_> {
         index: Gfn,
         attributes: Attributes,
     ) -> Option<Mfn> {
-        // Its own pages would be lost.
-        let there = self.p2ms[domain].lookup(&self.tables, at);
-        if there.is_some_and(|there| there.attributes == Attributes::Ram) {
-            return None;
-        }
         let mfn = self.p2ms[from]
             .reference_ram(&self.tables, self.frames, index, true)
             .ok()?;
-        let displaced = self.p2ms[domain]
-            .put(&mut self.tables, at, mfn, attributes)
-            .unwrap();
-        self.put(displaced);
+        match self.p2ms[domain].put(&mut self.tables, at, mfn, attributes) {
+            Ok(displaced) => self.put(domain, displaced),
+            Err(error) => {
+                assert_eq!(error, P2mError::Closed(at));
+                self.put(domain, Displaced::Reference(mfn));
+                return None;
+            }
+        }
         Some(mfn)
     }
 
-    fn put(&mut self, displaced: Displaced) {
-        if let Some(mfn) = displaced.reference()
-            && self.frames.lookup(mfn).unwrap().put().unwrap() == Left::Nothing
-        {
-            let block = self.buddy.single_out(mfn).unwrap();
-            self.buddy.free(block).unwrap();
+    fn put(&mut self, domain: usize, displaced: Displaced) {
+        match displaced {
+            Displaced::Nothing => {}
+            Displaced::Ram(mfn) => self.give_up(domain, mfn),
+            Displaced::Reference(mfn) => {
+                if self.frames.lookup(mfn).unwrap().put().unwrap() == Left::Nothing {
+                    let block = self.buddy.single_out(mfn).unwrap();
+                    self.buddy.free(block).unwrap();
+                }
+            }
         }
     }
 

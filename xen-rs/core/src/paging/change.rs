@@ -78,18 +78,34 @@ pub(super) fn clear(memory: &mut impl TableMemory, table: Mfn, level: u32, piece
 }
 
 /// Removes tables below `table` that hold nothing in reach of `piece`, nor elsewhere.
-pub(super) fn prune(memory: &mut impl TableMemory, table: Mfn, level: u32, piece: Piece) {
+pub(super) fn prune<F: Format>(
+    memory: &mut impl TableMemory,
+    table: Mfn,
+    level: u32,
+    piece: Piece,
+) {
     for (slot, part) in piece.by_entry(level) {
         let Entry::Table(next) = Entry::of(memory.read(table, slot), level) else {
             continue;
         };
-        prune(memory, next, level + 1, part);
-        if (0..ENTRIES).all(|entry| memory.read(next, entry) == 0) {
+        prune::<F>(memory, next, level + 1, part);
+        let stays = F::KEEPS_FIRST_TABLE && level == 0 && slot == 0;
+        if !stays && (0..ENTRIES).all(|entry| memory.read(next, entry) == 0) {
             memory.write(table, slot, 0);
             memory.invalidate(part.input);
             memory.free(next);
         }
     }
+}
+
+/// Frees a table and those below it, whatever they map.
+pub(super) fn free_tables(memory: &mut impl TableMemory, table: Mfn, level: u32) {
+    for slot in 0..ENTRIES {
+        if let Entry::Table(next) = Entry::of(memory.read(table, slot), level) {
+            free_tables(memory, next, level + 1);
+        }
+    }
+    memory.free(table);
 }
 
 /// Whether something in `piece` is not mapped.

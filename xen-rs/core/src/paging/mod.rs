@@ -9,6 +9,7 @@
 //! removed from TLBs (break-before-make, D8.16.1), unless only permissions change.
 
 mod change;
+mod find;
 mod geometry;
 mod map;
 pub mod stage1;
@@ -39,6 +40,10 @@ pub trait Format {
     /// The attributes of a block or page descriptor; `None` where [`Format::encode`] did not make
     /// it.
     fn decode(descriptor: u64) -> Option<Self::Attributes>;
+
+    /// Whether the table of level 1 under entry 0 of the root is there from the start and stays when
+    /// nothing is mapped by it: hardware may start its walks there.
+    const KEEPS_FIRST_TABLE: bool = false;
 
     /// Whether a valid descriptor may change from one to the other without break-before-make: they
     /// differ in permissions only.
@@ -98,6 +103,19 @@ pub struct Translation<A> {
     pub level: u32,
 }
 
+/// A block or page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Leaf<A> {
+    /// First input address.
+    pub input: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Where it leads.
+    pub output: Hpa,
+    /// Attributes.
+    pub attributes: A,
+}
+
 /// A tree of tables. It belongs to one [`TableMemory`], which each call takes along.
 #[derive(Debug)]
 pub struct PageTable<F> {
@@ -111,7 +129,18 @@ impl<F: Format> PageTable<F> {
     /// # Errors
     /// [`OutOfTables`].
     pub fn new(memory: &mut impl TableMemory) -> Result<Self, OutOfTables> {
-        Ok(Self::adopt(allocate_table(memory)?))
+        let root = allocate_table(memory)?;
+        if F::KEEPS_FIRST_TABLE {
+            let first = allocate_table(memory).inspect_err(|_| memory.free(root))?;
+            memory.write(root, 0, table_descriptor(first));
+        }
+        Ok(Self::adopt(root))
+    }
+
+    /// Frees all tables, of which no TLB holds anything any more and no hardware walks. Nothing but
+    /// the end of `self` may follow.
+    pub fn dismantle(&mut self, memory: &mut impl TableMemory) {
+        change::free_tables(memory, self.root, 0);
     }
 
     /// The tree whose root is `root`: entries of this format, or zeros.
@@ -146,7 +175,7 @@ impl<F: Format> PageTable<F> {
         let mapping = Mapping::<F>::new(input, output, attributes);
         mapping.find_conflict(memory, self.root, 0, piece)?;
         if let Err(error) = mapping.prepare(memory, self.root, 0, piece) {
-            change::prune(memory, self.root, 0, piece);
+            change::prune::<F>(memory, self.root, 0, piece);
             return Err(error.into());
         }
         mapping.fill(memory, self.root, 0, piece);
@@ -170,7 +199,7 @@ impl<F: Format> PageTable<F> {
         self.split_at_ends(memory, piece)?;
         let mapping = Mapping::<F>::new(input, output, attributes);
         if let Err(error) = mapping.prepare(memory, self.root, 0, piece) {
-            change::prune(memory, self.root, 0, piece);
+            change::prune::<F>(memory, self.root, 0, piece);
             return Err(error.into());
         }
         change::clear(memory, self.root, 0, piece);
@@ -193,7 +222,7 @@ impl<F: Format> PageTable<F> {
         let piece = Piece::new(input, size)?;
         self.split_at_ends(memory, piece)?;
         change::clear(memory, self.root, 0, piece);
-        change::prune(memory, self.root, 0, piece);
+        change::prune::<F>(memory, self.root, 0, piece);
         Ok(())
     }
 
@@ -243,6 +272,12 @@ impl<F: Format> PageTable<F> {
                 }
             }
         }
+    }
+
+    /// The first block or page that ends above `from`; `None` if nothing is mapped from there on.
+    pub fn next(&self, memory: &impl TableMemory, from: u64) -> Option<Leaf<F::Attributes>> {
+        let size = LIMIT.checked_sub(from).filter(|size| *size > 0)?;
+        find::next::<F>(memory, self.root, 0, Piece { input: from, size })
     }
 
     fn split_at_ends(

@@ -86,6 +86,8 @@ pub enum Stage2 {}
 impl Format for Stage2 {
     type Attributes = Attributes;
 
+    const KEEPS_FIRST_TABLE: bool = true;
+
     fn encode(attributes: Attributes) -> u64 {
         attributes.bits()
     }
@@ -151,8 +153,7 @@ impl Geometry {
             | (64 - self.input_bits()) as u64
     }
 
-    /// The table where the hardware starts: the root, or the table under its entry 0, which exists
-    /// once anything is mapped.
+    /// The table where the hardware starts: the root, or the table under its entry 0.
     pub fn hardware_root(
         self,
         table: &PageTable<Stage2>,

@@ -35,6 +35,12 @@ impl CpuSet {
             .is_some_and(|word| word >> (cpu % 64) & 1 != 0)
     }
 
+    /// The CPUs in it, by number.
+    pub fn iter(&self) -> impl Iterator<Item = usize> + use<> {
+        let set = *self;
+        (0..MAX_CPUS).filter(move |cpu| set.contains(*cpu))
+    }
+
     /// Whether both sets have a CPU in common.
     pub fn meets(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)

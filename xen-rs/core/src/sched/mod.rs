@@ -32,5 +32,5 @@ pub use self::cpus::{CpuSet, MAX_CPUS};
 pub use self::kicks::Kicks;
 pub use self::policy::{Policy, Tuning, UnknownPolicy};
 pub use self::runstate::{Doing, Runstate};
-pub use self::scheduler::{AddError, Choice, DEFAULT_WEIGHT, InUse, Scheduler, Why};
+pub use self::scheduler::{AddError, Choice, DEFAULT_WEIGHT, InUse, Scheduler, Settings, Why};
 pub use self::unit::SlotId;

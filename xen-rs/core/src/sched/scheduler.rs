@@ -29,6 +29,19 @@ pub enum Why {
     Offline,
 }
 
+/// What was said of a vCPU, and where it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// Its share of a CPU, against those of others.
+    pub weight: u16,
+    /// Where it may run.
+    pub affinity: CpuSet,
+    /// Where it ran last, or will.
+    pub cpu: usize,
+    /// It was switched on.
+    pub on: bool,
+}
+
 /// What a CPU does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Choice {
@@ -207,6 +220,40 @@ impl<L: Locking> Scheduler<L> {
             unit.pauses = unit.pauses.saturating_sub(1);
             self.settle(slot, unit, now)
         })
+    }
+
+    /// Switches a vCPU off that is paused and on no CPU, for good: its domain is being destroyed.
+    pub fn stop(&self, slot: SlotId, now: u64) -> Kicks {
+        let mut kicks = self.with(slot, |unit| {
+            unit.on = false;
+            unit.restarted = false;
+            unit.awake = false;
+            self.settle(slot, unit, now)
+        });
+        self.give_up_cpu(slot, now, &mut kicks);
+        kicks
+    }
+
+    /// Where a vCPU may run, its weight, and the CPU that it ran on last.
+    pub fn settings(&self, slot: SlotId) -> Option<Settings> {
+        let settings = |unit: &Unit| Settings {
+            weight: unit.weight.min(u16::MAX.into()) as u16,
+            affinity: unit.affinity,
+            cpu: unit.cpu,
+            on: unit.on,
+        };
+        self.with_slot(slot, |unit| unit.as_ref().map(settings))
+            .flatten()
+    }
+
+    /// The CPUs there are.
+    pub fn cpus(&self) -> CpuSet {
+        self.existing().collect()
+    }
+
+    /// How vCPUs share them.
+    pub fn policy(&self) -> Policy {
+        self.policy
     }
 
     /// Whether no CPU runs a vCPU or has its registers.

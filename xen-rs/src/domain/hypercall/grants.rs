@@ -19,7 +19,7 @@ use crate::arch::cache;
 use crate::domain::grants::Memory;
 use crate::domain::memory::{self, read, write};
 use crate::domain::run::Running;
-use crate::domain::{Domain, table};
+use crate::domain::{Domain, table, teardown};
 use crate::memory::frames;
 
 /// Operations in one go.
@@ -171,6 +171,9 @@ fn try_map(domain: &Domain, request: &MapGrantRef) -> Result<(Handle, Mfn), Gran
         Err(_) => {
             let mut table = granter.grants.table.lock();
             maptrack.cancel_map(&mut table, entries, &Memory, map);
+            drop(table);
+            drop(maptrack);
+            teardown::reap(&granter);
             Err(GrantStatus::GeneralError)
         }
     }
@@ -203,6 +206,9 @@ fn try_unmap(domain: &Domain, request: &UnmapGrantRef) -> Result<(), GrantStatus
     }
     let mut table = granter.grants.table.lock();
     maptrack.commit_unmap(&mut table, &granter.grants.entries, &Memory, unmap);
+    drop(table);
+    drop(maptrack);
+    teardown::reap(&granter);
     Ok(())
 }
 
@@ -270,6 +276,8 @@ impl Drop for Taken {
                 if let Some(pin) = pin.take() {
                     let mut table = granter.grants.table.lock();
                     table.release(&granter.grants.entries, &Memory, pin);
+                    drop(table);
+                    teardown::reap(granter);
                 }
             }
             Self::Own(mfn) => frames::put(*mfn),

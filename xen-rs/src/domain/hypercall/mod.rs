@@ -6,7 +6,9 @@
 //! shares its CPU in between, and nothing is kept for it here.
 
 mod assignable;
+mod bitmap;
 mod console;
+mod domctl;
 mod events;
 mod grants;
 mod hvm;
@@ -14,6 +16,7 @@ mod memory;
 mod physdev;
 mod platform;
 mod sched;
+mod sysctl;
 mod vcpu;
 mod version;
 mod vm_assist;
@@ -90,10 +93,10 @@ fn dispatch(running: &mut Running<'_>, next: &mut Next) -> Outcome {
         Some(Hypercall::EventChannelOp) => events::event_channel_op(running, a, b),
         Some(Hypercall::PhysdevOp) => physdev::physdev_op(running, a, b),
         Some(Hypercall::Sysctl) => {
-            assignable::sysctl(running, a).unwrap_or(Err(Errno::NoCall.into()))
+            assignable::sysctl(running, a).unwrap_or_else(|| sysctl::sysctl(running, a))
         }
         Some(Hypercall::Domctl) => {
-            assignable::domctl(running, a).unwrap_or(Err(Errno::NoCall.into()))
+            assignable::domctl(running, a).unwrap_or_else(|| domctl::domctl(running, a))
         }
         Some(Hypercall::HvmOp) => hvm::hvm_op(running, a, b),
         _ => Err(Errno::NoCall.into()),

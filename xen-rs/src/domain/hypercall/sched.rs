@@ -31,7 +31,7 @@ pub fn sched_op(
         }
         Some(SchedOp::Shutdown) => {
             let request: Shutdown = read(running.domain, buffer)?;
-            shut_down(running, request.reason)
+            shut_down(running, request.reason, next)
         }
         Some(SchedOp::Poll) => {
             let request: Poll = read(running.domain, buffer)?;
@@ -54,30 +54,29 @@ pub fn sched_op(
     }
 }
 
-/// The domain ends. Only the control domain is there to do it, and the machine ends with it.
-fn shut_down(running: &Running<'_>, reason: u32) -> Outcome {
-    match ShutdownReason::from_number(reason) {
-        Some(ShutdownReason::PowerOff) => run::power_off(),
-        Some(ShutdownReason::Reboot | ShutdownReason::Watchdog) => run::reset(),
-        Some(ShutdownReason::Crash) => run::crashed(running.domain),
-        Some(ShutdownReason::Suspend | ShutdownReason::SoftReset) => {
-            Err(Errno::NotSupported.into())
-        }
-        None => Err(Errno::Invalid.into()),
+/// The domain ends.
+fn shut_down(running: &Running<'_>, reason: u32, next: &mut Next) -> Outcome {
+    let reason = ShutdownReason::from_number(reason).ok_or(Errno::Invalid)?;
+    let control = running.domain.is_control();
+    if control && matches!(reason, ShutdownReason::Suspend | ShutdownReason::SoftReset) {
+        return Err(Errno::NotSupported.into());
     }
+    *next = run::shut_down(running.domain, reason);
+    Ok(0)
 }
 
 fn remote_shutdown(running: &Running<'_>, request: &RemoteShutdown) -> Outcome {
     if !running.domain.is_control() {
         return Err(Errno::NotPermitted.into());
     }
-    ShutdownReason::from_number(request.reason).ok_or(Errno::Invalid)?;
+    let reason = ShutdownReason::from_number(request.reason).ok_or(Errno::Invalid)?;
     let id = request.domain_id;
     if id == DomId::SELF || id == running.domain.id {
         return Err(Errno::Invalid.into());
     }
-    table::lookup(id).ok_or(Errno::NoDomain)?;
-    Err(Errno::NotSupported.into())
+    let target = table::lookup(id).ok_or(Errno::NoDomain)?;
+    target.shut_down(reason);
+    Ok(0)
 }
 
 /// Whether the vCPU has to wait for one of some ports to have news, whether or not they are masked.

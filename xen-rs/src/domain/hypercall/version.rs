@@ -58,7 +58,8 @@ pub fn xen_version(running: &mut Running<'_>, operation: u64, buffer: u64) -> Ou
         }
         VersionOp::GuestHandle => {
             // Dom0 has the identity of nobody, as under Xen.
-            write(domain, buffer, &[0; GUEST_HANDLE_LEN])?;
+            let handle: [u8; GUEST_HANDLE_LEN] = *domain.handle.lock();
+            write(domain, buffer, &handle)?;
         }
         VersionOp::CommandLine => {
             write(

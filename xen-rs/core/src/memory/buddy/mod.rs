@@ -229,16 +229,25 @@ impl<'a> Buddy<'a> {
     /// changed.
     pub fn single_out(&mut self, frame: Mfn) -> Result<Block, FreeError> {
         let single = Block::new(frame, 0).ok_or(FreeError::NoFrame(frame))?;
-        let whole = (0..=MAX_ORDER)
-            .filter_map(|order| Block::around(frame, order))
+        self.cut_out(single)
+    }
+
+    /// Makes a part of an allocated block a block of its own, in as many steps as the block has more
+    /// orders.
+    ///
+    /// # Errors
+    /// [`FreeError::NotABlock`] if it does not lie in one allocated block; nothing has changed.
+    pub fn cut_out(&mut self, part: Block) -> Result<Block, FreeError> {
+        let whole = (part.order()..=MAX_ORDER)
+            .filter_map(|order| Block::around(part.first(), order))
             .find(|block| self.owned(*block).is_ok())
-            .ok_or(FreeError::NotABlock(single.range()))?;
-        for order in (1..=whole.order()).rev() {
-            if let Some(half) = Block::around(frame, order) {
+            .ok_or(FreeError::NotABlock(part.range()))?;
+        for order in (part.order() + 1..=whole.order()).rev() {
+            if let Some(half) = Block::around(part.first(), order) {
                 self.split(half, order - 1)?;
             }
         }
-        Ok(single)
+        Ok(part)
     }
 
     /// The frames of an allocated block, and the state of the first.

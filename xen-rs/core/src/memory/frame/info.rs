@@ -25,6 +25,9 @@ pub enum FrameType {
     /// Was RAM of a domain, which has given it up while others still refer to it: nobody can refer
     /// to it anew, and whoever gives the last reference back frees it.
     GivenUp = 5,
+    /// A page of the hypervisor's that a domain shares, and that others may map while they refer to
+    /// it.
+    Shared = 6,
 }
 
 /// What is left of a frame that somebody has let go.
@@ -45,6 +48,7 @@ impl FrameType {
             3 => Self::PageTable,
             4 => Self::DomainRam,
             5 => Self::GivenUp,
+            6 => Self::Shared,
             _ => Self::Reserved,
         }
     }
@@ -246,13 +250,16 @@ impl FrameInfo {
         Ok(after.left())
     }
 
-    /// `owner` gives a single frame of its RAM up: nobody can refer to it any more.
+    /// `owner` gives a single frame of its RAM, or one that it shares, up: nobody can refer to it any
+    /// more.
     ///
     /// # Errors
     /// [`FrameError::NotOwned`], [`FrameError::NotYours`], [`FrameError::PartOfBlock`].
     pub fn give_up(&self, owner: DomId) -> Result<Left, FrameError> {
         let after = self.change(|state| {
-            state.expect(owner, FrameType::DomainRam)?;
+            if state.expect(owner, FrameType::Shared).is_err() {
+                state.expect(owner, FrameType::DomainRam)?;
+            }
             if !state.starts_block(0) {
                 return Err(FrameError::PartOfBlock);
             }

@@ -1,0 +1,302 @@
+//! Domains from their creation to their end: `domains cycles COUNT MIB` makes and ends so many of a
+//! size and compares the free memory; `domains run` has one say a word on its serial port and switch
+//! itself off; `domains held` ends one whose memory is mapped; `domains refusals` asks for what cannot
+//! be had.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use dom0_programs::events::Events;
+use dom0_programs::toolstack::Toolstack;
+use xen_abi::domctl::{CreateDomain, DomctlOp, MaxVcpus, PagingMempool, create_flags, info_flags};
+use xen_abi::io::console;
+use xen_abi::{DomId, Errno, layout};
+use zerocopy::FromZeros as _;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let toolstack = Toolstack::open()?;
+    match arguments[..] {
+        ["cycles", count, mib] => cycles(&toolstack, count.parse()?, mib.parse()?),
+        ["run"] => run(&toolstack),
+        ["held"] => held(&toolstack),
+        ["refusals"] => refusals(&toolstack),
+        _ => bail!("usage: domains cycles COUNT MIB | run | held | refusals"),
+    }
+}
+
+/// A domain with memory and a serial port.
+fn make(toolstack: &Toolstack, vcpus: u32, mib: u64) -> Result<(DomId, u32)> {
+    let id = toolstack.create(vcpus)?;
+    toolstack.allow_memory(id, mib)?;
+    toolstack.fill(id, mib)?;
+    let port = toolstack.add_vuart(id)?;
+    let info = toolstack.info(id)?;
+    ensure!(info.tot_pages == (mib << 8) + 4, "{info:?}");
+    ensure!(info.flags & info_flags::PAUSED != 0, "{info:?}");
+    Ok((id, port))
+}
+
+fn destroy(toolstack: &Toolstack, id: DomId) -> Result<()> {
+    toolstack
+        .command(DomctlOp::DestroyDomain, id)
+        .with_context(|| format!("destroydomain {id}"))
+}
+
+fn cycles(toolstack: &Toolstack, count: u32, mib: u64) -> Result<()> {
+    // The hypervisor's heap grows to what one takes, and stays so.
+    let (id, _) = make(toolstack, 2, mib)?;
+    destroy(toolstack, id)?;
+    let before = toolstack.free_pages()?;
+    for cycle in 0..count {
+        let (id, _) = make(toolstack, 2, mib)?;
+        if cycle % 2 == 0 {
+            toolstack.start_at(id, layout::RAM0.base, 0)?;
+            toolstack.write(id, layout::RAM0.base, &spin())?;
+            toolstack.command(DomctlOp::UnpauseDomain, id)?;
+        }
+        destroy(toolstack, id)?;
+        let after = toolstack.free_pages()?;
+        ensure!(
+            before == after,
+            "cycle {cycle}: {before} pages were free, now {after}"
+        );
+        ensure!(is_gone(toolstack, id), "{id} is still there");
+    }
+    println!("DOMAINS: {count} cycles, {before} pages free");
+    Ok(())
+}
+
+fn is_gone(toolstack: &Toolstack, id: DomId) -> bool {
+    let answer = toolstack.info(id).map(drop);
+    number_of(answer) == Errno::NoDomain.number().into()
+}
+
+fn number_of<T>(answer: io::Result<T>) -> i32 {
+    answer
+        .err()
+        .and_then(|error| error.raw_os_error())
+        .unwrap_or(0)
+}
+
+fn bytes_of(instructions: &[u32]) -> Vec<u8> {
+    let bytes = instructions.iter().map(|word| word.to_le_bytes());
+    bytes.flatten().collect()
+}
+
+/// `b .`
+fn spin() -> Vec<u8> {
+    bytes_of(&[0x1400_0000])
+}
+
+/// Writes a word to the serial port and switches off.
+fn say(word: &str) -> Vec<u8> {
+    // movz x1, #(VPL011 >> 16), lsl #16
+    let mut code = vec![0xd2a0_0001 | ((layout::VPL011.base >> 16) as u32) << 5];
+    for byte in word.bytes() {
+        // movz w2, #byte; str w2, [x1]
+        code.extend([0x5280_0002 | u32::from(byte) << 5, 0xb900_0022]);
+    }
+    // movz x0, #8; movk x0, #0x8400, lsl #16; hvc #0; b .
+    code.extend([0xd280_0100, 0xf2b0_8000, 0xd400_0002, 0x1400_0000]);
+    bytes_of(&code)
+}
+
+fn run(toolstack: &Toolstack) -> Result<()> {
+    const WORD: &str = "spoken";
+    let before = toolstack.free_pages()?;
+    let (id, port) = make(toolstack, 1, 16)?;
+    let mut events = Events::open()?;
+    let local = events.bind(id.get().into(), port)?;
+    toolstack.write(id, layout::RAM0.base, &say(WORD))?;
+    toolstack.start_at(id, layout::RAM0.base, 0)?;
+    let ring = (layout::MAGIC.base >> 12) + layout::magic::VUART;
+    let ring = toolstack.map(id, ring, 1)?;
+    toolstack.command(DomctlOp::UnpauseDomain, id)?;
+    // The first event is that of the binding; the guest's own follow.
+    let mut heard = String::new();
+    while heard.len() < WORD.len() {
+        let rang = events.wait()?;
+        ensure!(rang == local, "port {rang}, not {local}");
+        events.unmask(local)?;
+        let index = |offset| {
+            let bytes = ring.read(offset, 4);
+            u32::from_le_bytes(bytes.try_into().unwrap_or_default())
+        };
+        let produced = index(console::OUT_PROD);
+        let bytes = ring.read(console::OUT, produced as usize);
+        heard = String::from_utf8(bytes)?;
+    }
+    println!("DOMAINS: the guest said {heard:?}");
+    ensure!(heard == WORD, "{heard:?}");
+    let mut info = toolstack.info(id)?;
+    while info.flags & info_flags::SHUTDOWN == 0 {
+        thread::sleep(Duration::from_millis(10));
+        info = toolstack.info(id)?;
+    }
+    let reason = info.flags >> info_flags::SHUTDOWN_SHIFT & 0xff;
+    ensure!(reason == 0, "shut down for {reason}");
+    drop(ring);
+    events.unbind(local)?;
+    destroy(toolstack, id)?;
+    ensure!(is_gone(toolstack, id), "{id} is still there");
+    let after = toolstack.free_pages()?;
+    println!("DOMAINS: ran, {before} pages free before, {after} after");
+    Ok(())
+}
+
+/// What somebody has mapped of a domain that is gone stays as it was, and is free when it is unmapped.
+fn held(toolstack: &Toolstack) -> Result<()> {
+    let (id, _) = make(toolstack, 1, 16)?;
+    destroy(toolstack, id)?;
+    let before = toolstack.free_pages()?;
+    let (id, _) = make(toolstack, 1, 16)?;
+    let page = toolstack.map(id, layout::RAM0.base >> 12, 3)?;
+    page.write(0, b"still there");
+    destroy(toolstack, id)?;
+    ensure!(is_gone(toolstack, id), "{id} is still there");
+    ensure!(page.read(0, 11) == b"still there", "it has changed");
+    let now = toolstack.free_pages()?;
+    ensure!(
+        now + 3 == before,
+        "{now} pages of {before} free, with 3 mapped"
+    );
+    drop(page);
+    let after = toolstack.free_pages()?;
+    ensure!(after == before, "{after} pages of {before} free");
+    println!("DOMAINS: 3 pages held");
+    Ok(())
+}
+
+fn refusals(toolstack: &Toolstack) -> Result<()> {
+    let good = CreateDomain {
+        flags: create_flags::HVM | create_flags::HAP,
+        max_vcpus: 1,
+        max_grant_frames: 64,
+        max_maptrack_frames: 1024,
+        max_evtchn_port: -1,
+        grant_opts: 1,
+        ..CreateDomain::new_zeroed()
+    };
+    let expect = |what: &str, number: i32, errno: Errno| {
+        let expected = i32::from(errno.number());
+        ensure!(number == expected, "{what}: {number}, not {errno}");
+        Ok(())
+    };
+    for (what, mut request) in [
+        ("no flags", CreateDomain { flags: 0, ..good }),
+        (
+            "unknown flags",
+            CreateDomain {
+                flags: 0xffff,
+                ..good
+            },
+        ),
+        (
+            "no vCPUs",
+            CreateDomain {
+                max_vcpus: 0,
+                ..good
+            },
+        ),
+        (
+            "many vCPUs",
+            CreateDomain {
+                max_vcpus: 129,
+                ..good
+            },
+        ),
+        (
+            "a GICv7",
+            CreateDomain {
+                gic_version: 7,
+                ..good
+            },
+        ),
+        (
+            "many SPIs",
+            CreateDomain {
+                nr_spis: 961,
+                ..good
+            },
+        ),
+        ("SVE", CreateDomain { sve_vl: 1, ..good }),
+        (
+            "a TEE",
+            CreateDomain {
+                tee_type: 1,
+                ..good
+            },
+        ),
+        (
+            "a pool",
+            CreateDomain {
+                cpupool_id: 1,
+                ..good
+            },
+        ),
+        (
+            "grants of version 2",
+            CreateDomain {
+                grant_opts: 2,
+                ..good
+            },
+        ),
+        (
+            "many grants",
+            CreateDomain {
+                max_grant_frames: 65,
+                ..good
+            },
+        ),
+    ] {
+        let answer = toolstack.domctl(DomctlOp::CreateDomain, DomId::new(0), &mut request);
+        expect(what, number_of(answer), Errno::Invalid)?;
+    }
+    let id = toolstack.create(1)?;
+    let answer = toolstack.domctl(DomctlOp::CreateDomain, id, &mut { good });
+    expect("the same id", number_of(answer), Errno::Exists)?;
+    let answer = toolstack.domctl(DomctlOp::MaxVcpus, id, &mut MaxVcpus { max: 2 });
+    expect("another number of vCPUs", number_of(answer), Errno::Invalid)?;
+    let size = &mut PagingMempool { size: 4097 };
+    let answer = toolstack.domctl(DomctlOp::SetPagingMempoolSize, id, size);
+    expect("a broken pool", number_of(answer), Errno::Invalid)?;
+    ensure!(
+        toolstack.populate(id, layout::RAM0.base >> 12, 1, 0)? == 0,
+        "memory beyond what it may have"
+    );
+    for operation in [DomctlOp::DestroyDomain, DomctlOp::PauseDomain] {
+        let answer = toolstack.command(operation, DomId::new(0));
+        expect("to itself", number_of(answer), Errno::Invalid)?;
+        let answer = toolstack.command(operation, DomId::new(0x7000));
+        expect("to nobody", number_of(answer), Errno::NoDomain)?;
+    }
+    toolstack.command(DomctlOp::UnpauseDomain, id)?;
+    let answer = toolstack.command(DomctlOp::UnpauseDomain, id);
+    expect("a pause too many", number_of(answer), Errno::Invalid)?;
+    let answer = toolstack.add_vuart(id).map_err(|error| {
+        let cause = error.downcast_ref::<io::Error>();
+        cause.and_then(io::Error::raw_os_error).unwrap_or(0)
+    });
+    expect(
+        "a late port",
+        answer.err().unwrap_or(0),
+        Errno::NotPermitted,
+    )?;
+    ensure!(
+        toolstack.domains()?.len() == 2,
+        "{:?}",
+        toolstack.domains()?
+    );
+    destroy(toolstack, id)?;
+    ensure!(
+        toolstack.domains()?.len() == 1,
+        "{:?}",
+        toolstack.domains()?
+    );
+    println!("DOMAINS: refused");
+    Ok(())
+}

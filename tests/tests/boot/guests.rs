@@ -1,0 +1,43 @@
+//! Guests: what Dom0's user space makes of domctls, from a domain's creation to its last page.
+
+use anyhow::Result;
+use xtask::qemu::Session;
+
+use super::Test;
+use super::abi::{GICS, in_dom0, run};
+use super::dom0::Kernel;
+
+/// Host seconds that the cycles may take more than another test.
+const SPARE: u32 = 120;
+
+pub fn tests() -> Vec<Test> {
+    let mut tests = Vec::new();
+    for gic in GICS {
+        let mut add = |what, kernel: Kernel, body: fn(&mut Session) -> Result<()>| {
+            let release = kernel.release();
+            let name = format!("guests::{what}-linux-{release}-gicv{gic}");
+            tests.push(Test::new(name, move |case| {
+                in_dom0(case, kernel, gic, SPARE, body)
+            }));
+        };
+        add("life", Kernel::V6_12, life);
+        add("life", Kernel::V6_1, life);
+        add("cycles", Kernel::V6_12, cycles);
+    }
+    tests
+}
+
+/// A guest runs and ends by itself; one is destroyed while its memory is mapped; what cannot be had is
+/// refused.
+fn life(session: &mut Session) -> Result<()> {
+    run(session, "domains refusals", "^DOMAINS: refused$")?;
+    run(session, "domains run", "^DOMAINS: ran")?;
+    session.saw("^DOMAINS: the guest said \"spoken\"$")?;
+    run(session, "domains held", "^DOMAINS: 3 pages held$")
+}
+
+/// A hundred domains are made, half of them run, and all are ended: as much memory is free as before, to
+/// the page.
+fn cycles(session: &mut Session) -> Result<()> {
+    run(session, "domains cycles 100 16", "^DOMAINS: 100 cycles")
+}
