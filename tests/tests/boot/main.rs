@@ -14,6 +14,7 @@ mod matrix;
 mod options;
 mod pci;
 mod smmu;
+mod xrs;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         .chain(smmu::tests())
         .chain(dom0_messages::tests())
         .chain(pci::tests())
+        .chain(xrs::tests())
         .map(|test| trial(test, artifacts.clone()))
         .collect();
     let wanted = trials.iter().any(|trial| !arguments.is_filtered_out(trial));
