@@ -110,10 +110,8 @@ impl Reach {
 
 fn open(base: u64, limit: u64) -> RangeInclusive<u64> {
     // From 0 on is not a place; neither is a range that ends before it begins.
-    match base {
-        0 => 1..=0,
-        base => base..=limit,
-    }
+    let limit = if base == 0 { 0 } else { limit };
+    base.max(1)..=limit
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use xen_types::Gpa;
 
 use super::messages::Register;
 use super::run::Running;
-use crate::pci::{self, Place};
 use super::vuart::Vuart;
+use crate::pci::{self, Place};
 
 /// Carries out the access that took the vCPU out, or gives it the abort that hardware would.
 pub fn access(running: &mut Running<'_>) {
