@@ -202,7 +202,7 @@ fn virtual_functions(case: &Case, kernel: Kernel) -> Result<()> {
     };
     plug_into(
         &mut machine,
-        &["pcie-root-port,id=port,addr=1", "igb,bus=port,romfile="],
+        &["pcie-root-port,id=root,addr=1", "igb,bus=root,romfile="],
     );
     let mut session = dom0::boot_with(case, &image, &disk, machine)?;
     session.expect("^PCI: up")?;
@@ -285,8 +285,8 @@ fn with_hidden(case: &Case, line: &str, arguments: &str) -> Result<Session> {
             "edu,addr=1",
             "edu,addr=2.0,multifunction=on",
             "e1000e,addr=2.1,romfile=",
-            "pcie-root-port,id=port,addr=3",
-            "edu,bus=port",
+            "pcie-root-port,id=root,addr=3",
+            "edu,bus=root",
             "pcie-root-port,id=other,addr=4",
             "e1000e,bus=other,romfile=",
         ],

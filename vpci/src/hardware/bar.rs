@@ -10,6 +10,8 @@ use crate::access::Lane;
 pub(super) struct Tracked {
     bar: Bar,
     written: u64,
+    /// What the domain has written while others keep the function decoding: it did not reach hardware.
+    held: Option<u64>,
     rom_enabled: bool,
 }
 
@@ -18,6 +20,7 @@ impl Tracked {
         Self {
             bar,
             written: bar.address.unwrap_or(0),
+            held: None,
             rom_enabled: false,
         }
     }
@@ -58,9 +61,30 @@ impl Tracked {
         self.written = self.written & u64::from(u32::MAX) | u64::from(high) << 32;
     }
 
+    /// Notes a write that does not reach hardware, to the second register or the first. The domain finds
+    /// what it wrote, so that it can size the register.
+    pub fn hold(&mut self, second: bool, lane: Lane, value: u32) {
+        let shift = if second { 32 } else { 0 };
+        let before = self.held.unwrap_or(self.written);
+        let half = lane.insert((before >> shift) as u32, value);
+        let held = before & !(u64::from(u32::MAX) << shift) | u64::from(half) << shift;
+        let address = !(self.bar.size - 1);
+        self.held = Some(held).filter(|held| (held ^ self.written) & address != 0);
+    }
+
+    /// What the domain finds in the second register or the first, where that is not hardware's.
+    pub fn held(&self, second: bool) -> Option<u32> {
+        let address = self.held? & !(self.bar.size - 1);
+        Some(match second {
+            true => (address >> 32) as u32,
+            false => address as u32 | self.bar.kind.flags(),
+        })
+    }
+
     /// Takes what hardware's registers hold, written by somebody else.
     pub fn refresh(&mut self, low: u32, high: u32) {
         self.written = u64::from(high) << 32 | u64::from(low);
+        self.held = None;
         self.rom_enabled = self.bar.kind == BarKind::Rom && low & 1 != 0;
     }
 }

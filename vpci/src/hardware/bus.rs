@@ -118,8 +118,9 @@ impl HardwarePci {
     }
 
     /// Whether it is function 0 of a device of which the domain has other functions: without function
-    /// 0 it would not look for them (PCI Local Bus 3.0, 3.2.2.3.4).
-    fn stands_for_others(&self, sbdf: HostSbdf) -> bool {
+    /// 0 it would not look for them (PCI Local Bus 3.0, 3.2.2.3.4). Something stands in its place, if
+    /// the domain does not have it.
+    pub fn stands_for_others(&self, sbdf: HostSbdf) -> bool {
         let requester = sbdf.requester();
         let other = |number| RequesterId::new(requester.bus(), requester.device(), number);
         let mut others = (1..8).filter_map(other);

@@ -140,12 +140,21 @@ impl HardwareFunction {
     /// cleared since is not.
     fn shown(&self, dword: u16, value: u32) -> u32 {
         if dword != COMMAND {
-            return value;
+            return self.held(dword).unwrap_or(value);
         }
         let decode = |command: Command| u32::from((command & Command::DECODE).bits());
         let withheld = decode(self.command - self.hardware);
         let unasked = decode(self.hardware - self.command);
         value & !unasked | withheld
+    }
+
+    /// What the domain finds of a BAR that does not move because others keep the function decoding.
+    fn held(&self, dword: u16) -> Option<u32> {
+        if self.forced.is_empty() {
+            return None;
+        }
+        let (number, second) = self.bar_at(dword)?;
+        self.bars.get(number)?.as_ref()?.held(second)
     }
 
     /// Writes config space. What has to happen is to be asked for before the domain goes on.
@@ -224,6 +233,7 @@ impl HardwareFunction {
         if number != ROM && self.is_in_use(number) {
             self.notice_reset(function);
             if self.is_in_use(number) {
+                self.hold(number, second, lane, bits);
                 return false;
             }
         }
@@ -236,6 +246,16 @@ impl HardwareFunction {
             bar.write_low(lane, bits);
         }
         true
+    }
+
+    /// Keeps a write to a BAR from hardware. Where the domain itself has the function decode, nothing
+    /// comes of it.
+    fn hold(&mut self, number: usize, second: bool, lane: Lane, bits: u32) {
+        if let Some(Some(bar)) = self.bars.get_mut(number)
+            && !self.command.intersects(decode_of(bar))
+        {
+            bar.hold(second, lane, bits);
+        }
     }
 
     /// Whether the function answers at a BAR, as far as was written here.

@@ -263,6 +263,38 @@ fn what_guests_depend_on_stays() {
     assert!(port.read(header::SECONDARY_STATUS).is_empty());
 }
 
+/// A bridge that has to go on forwarding is sized like any other.
+#[test]
+fn what_has_to_decode_can_be_sized() {
+    let port = samples::root_port().with_bar(
+        0,
+        BarKind::Memory32 {
+            prefetchable: false,
+        },
+        4096,
+    );
+    let root = Slot::new(1, 0, port);
+    let fabric = Fabric::new([root.with([Slot::new(0, 0, samples::nvme())])]);
+    let bridge: Bridge = machines::ecam(&fabric, 0, BusRange::ALL);
+    let domain = Domain::new(Machine { fabric, bridge });
+    let port = domain.function("00:01.0");
+    let before = sizing::header(port, Layout::Bridge);
+    let behind = Dependents {
+        behind: true,
+        virtual_functions: false,
+    };
+    domain.depend("00:01.0", behind);
+    port.write(header::COMMAND, Command::empty());
+    assert!(before.bars[0].is_some());
+    assert_eq!(sizing::header(port, Layout::Bridge), before);
+    let hardware = Function::new(&domain.machine.bridge, port.sbdf());
+    let bar = Register::<u32>::at(0x10);
+    let address = hardware.read(bar);
+    port.write(bar, 0xffff_ffff);
+    assert_eq!(port.read(bar), 0xffff_f000);
+    assert_eq!(hardware.read(bar), address);
+}
+
 #[test]
 fn isolation_is_not_turned_off() {
     let domain = Domain::new(machines::both().remove(0));

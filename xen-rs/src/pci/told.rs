@@ -23,6 +23,10 @@ static TOLD: IrqLock<Devices> = IrqLock::new(Devices::new());
 /// # Errors
 /// There is no such function, or not one of that kind, or its IOMMU refuses.
 pub fn add(domain: &Domain, sbdf: HostSbdf, kind: Kind) -> Result<(), Errno> {
+    // It finds something that stands in a function's place: there is nothing to know of that.
+    if view::of(sbdf).is_some_and(|view| view.is_placeholder(sbdf)) {
+        return Ok(());
+    }
     agree(domain, sbdf, kind)?;
     let found = TOLD.lock().add(sbdf, kind);
     match found {

@@ -493,6 +493,12 @@ impl View {
         }
     }
 
+    /// Whether something stands in the place of a function for those beside it.
+    pub fn is_placeholder(&self, sbdf: HostSbdf) -> bool {
+        let state = self.state.lock();
+        state.functions.get(sbdf).is_none() && state.functions.stands_for_others(sbdf)
+    }
+
     /// Whether the hardware domain has a function, as far as is known.
     pub fn is_own(&self, sbdf: HostSbdf) -> bool {
         let registry = self.pci.registry.lock();
