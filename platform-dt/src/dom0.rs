@@ -35,6 +35,7 @@ pub use self::error::Dom0Error;
 use self::fate::Fates;
 use self::index::Index;
 use self::made::Made;
+pub(crate) use self::made::{LEVEL_LOW, psci, set, virtual_affinity};
 use self::owned::Owned;
 pub use self::plan::{Dom0Plan, GuestGic, GuestIts, GuestV2m, HypervisorNode};
 pub use self::references::{Master, MasterIds};

@@ -10,6 +10,8 @@
 //!    without panicking, and [`Host::read`] makes the inventory of processors, PSCI, interrupt
 //!    controller and timer, and [`dom0::build`] the tree that the control domain gets.
 //!
+//! [`guest::build`] makes the tree of a guest, which has nothing of the host's.
+//!
 //! The format is that of the Devicetree Specification, release 0.4 ("DTSpec" below); the boot
 //! modules are Xen's (docs/misc/arm/device-tree/booting.txt).
 
@@ -28,6 +30,7 @@ mod console;
 pub mod dom0;
 mod dtb;
 mod error;
+pub mod guest;
 mod header;
 mod host;
 mod host_tree;

@@ -18,9 +18,11 @@ pub struct Artifacts {
     pub device_trees: Option<PathBuf>,
     /// U-Boot for QEMU's virt board: `XEN_RS_UBOOT`.
     pub u_boot: Option<PathBuf>,
+    /// Debian's Xen 4.20 for arm64: `XEN_RS_XEN`.
+    pub xen: Option<PathBuf>,
     /// The guest that makes calls and accesses that no sane guest makes: `XEN_RS_FUZZ_GUEST`.
     pub fuzz_guest: Option<PathBuf>,
-    /// The folder of programs for Dom0: `XEN_RS_PROGRAMS`.
+    /// The folder of programs for Dom0, `xrs` among them: `XEN_RS_PROGRAMS`.
     pub programs: Option<PathBuf>,
     /// Where logs go: `XEN_RS_LOG_DIR`.
     pub logs: PathBuf,
@@ -38,6 +40,7 @@ impl Artifacts {
             busybox: file("XEN_RS_BUSYBOX"),
             device_trees: file("XEN_RS_DTB_DIR"),
             u_boot: file("XEN_RS_UBOOT"),
+            xen: file("XEN_RS_XEN"),
             fuzz_guest: file("XEN_RS_FUZZ_GUEST"),
             programs: file("XEN_RS_PROGRAMS"),
             logs: file("XEN_RS_LOG_DIR").unwrap_or_else(|| env::temp_dir().join("xen-rs-logs")),

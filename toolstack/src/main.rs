@@ -1,15 +1,19 @@
-//! `xrs`: the command for Dom0.
-//!
-//! This version knows its name and version only: there is no Dom0 to run it in yet, and a command
-//! that could do nothing would be worse than none.
+//! `xrs`: the command for the control domain. What it does is in the library beside.
 
-use clap::Parser;
+use std::process::ExitCode;
 
-/// Creates, watches and ends guests of xen-rs. This version has no commands yet.
-#[derive(Parser)]
-#[command(name = "xrs", version, arg_required_else_help = true)]
-struct Xrs;
+use clap::Parser as _;
+use toolstack::cli::Cli;
+use toolstack::commands;
 
-fn main() {
-    Xrs::parse();
+fn main() -> ExitCode {
+    match commands::run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if !failure.text.is_empty() {
+                eprintln!("xrs: {}", failure.text);
+            }
+            failure.code()
+        }
+    }
 }

@@ -30,7 +30,7 @@ pub struct Global {
 
 #[derive(Subcommand)]
 pub enum Verb {
-    /// Build the image: target/xen-rs/xen-rs (the toolstack `xrs` has no command to ship yet)
+    /// Build the image and the toolstack: target/xen-rs/xen-rs and target/xen-rs/xrs
     Build(BuildOptions),
     /// Build the image and boot it in QEMU, its console on this terminal
     Run(RunOptions),

@@ -53,7 +53,7 @@ pub const U_BOOT: Package = Package {
     dependency: None,
 };
 
-/// Xen 4.20, which benchmarks compare with.
+/// Xen 4.20, which benchmarks compare with and on which the toolstack runs, too.
 pub const XEN: Package = Package {
     suite: "trixie",
     name: "xen-hypervisor-4.20-arm64",

@@ -34,9 +34,10 @@ pub fn toolstack(context: &Context) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Builds what tests run in Dom0; returns the folder of the programs.
+/// Builds what tests run in Dom0, the toolstack among it; returns the folder of the programs.
 pub fn for_tests(context: &Context) -> Result<PathBuf> {
     let toolchain = StaticToolchain::prepare(context)?;
-    process::run(context, &mut toolchain.build(context, &["dom0-programs"]))?;
+    let packages = ["dom0-programs", "toolstack"];
+    process::run(context, &mut toolchain.build(context, &packages))?;
     Ok(StaticToolchain::programs(context))
 }

@@ -23,7 +23,7 @@ use crate::{CellSizes, Host};
 const PRIVATE: u32 = 1;
 /// The third cell of Xen's virtual interrupts: a level that is active low, on processors 0 to 3 (of
 /// a GICv2; Linux ignores the processors).
-const LEVEL_LOW: u32 = 0xf08;
+pub(crate) const LEVEL_LOW: u32 = 0xf08;
 /// The cells of a specifier without an affinity of private interrupts.
 const SPECIFIER_CELLS: usize = 3;
 /// Phandles from here on mean no node (DTSpec 2.3.3 and 5.4: all ones is reserved).
@@ -305,7 +305,7 @@ impl<'t, 'a> Made<'t, 'a> {
 }
 
 /// The power calls of the hypervisor (devicetree binding arm/psci.yaml).
-pub(super) fn psci() -> DeviceTreeNode {
+pub(crate) fn psci() -> DeviceTreeNode {
     let mut node = DeviceTreeNode::new_unchecked("psci");
     let kinds: &[&str] = &["arm,psci-1.0", "arm,psci-0.2", "arm,psci"];
     set(&mut node, "compatible", kinds);
@@ -333,7 +333,7 @@ fn memory(ranges: &[GpaRange], bus: CellSizes) -> Result<DeviceTreeNode, Dom0Err
 }
 
 /// The affinity fields of virtual processor `vcpu`.
-fn virtual_affinity(vcpu: u32) -> u32 {
+pub(crate) fn virtual_affinity(vcpu: u32) -> u32 {
     let level_0 = vcpu & ((1 << CLUSTER_SHIFT) - 1);
     (vcpu >> CLUSTER_SHIFT) << 8 | level_0
 }
@@ -348,6 +348,6 @@ fn number(interrupt: Interrupt) -> u32 {
     }
 }
 
-pub(super) fn set(node: &mut DeviceTreeNode, name: &str, value: impl ToPropertyValue) {
+pub(crate) fn set(node: &mut DeviceTreeNode, name: &str, value: impl ToPropertyValue) {
     node.add_property(DeviceTreeProperty::new_unchecked(name, value));
 }

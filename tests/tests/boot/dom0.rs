@@ -262,7 +262,7 @@ impl Dom0<'_> {
     }
 
     /// Starts the machine, whether or not Dom0 can be made.
-    fn start(&self, case: &Case, mut machine: Machine, seconds: u32) -> Result<Session> {
+    pub fn start(&self, case: &Case, mut machine: Machine, seconds: u32) -> Result<Session> {
         let ramdisk = case.write("ramdisk", self.ramdisk)?;
         let loaders = [
             format!(

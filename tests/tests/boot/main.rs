@@ -13,6 +13,7 @@ mod guests;
 mod matrix;
 mod options;
 mod smmu;
+mod xrs;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         .chain(dom0_devices::tests())
         .chain(smmu::tests())
         .chain(dom0_messages::tests())
+        .chain(xrs::tests())
         .map(|test| trial(test, artifacts.clone()))
         .collect();
     let wanted = trials.iter().any(|trial| !arguments.is_filtered_out(trial));

@@ -25,6 +25,7 @@ pub struct Packages {
     busybox: PathBuf,
     device_trees: PathBuf,
     u_boot: PathBuf,
+    xen: PathBuf,
 }
 
 impl Packages {
@@ -34,12 +35,14 @@ impl Packages {
         let newer_kernel = debian::unpacked(context, &debian::KERNEL_6_12)?;
         let busybox = debian::unpacked(context, &debian::BUSYBOX)?;
         let u_boot = debian::unpacked(context, &debian::U_BOOT)?;
+        let xen = debian::unpacked(context, &debian::XEN)?;
         Ok(Self {
             kernel: debian::kernel_image(&kernel)?,
             newer_kernel: debian::kernel_image(&newer_kernel)?,
             busybox: debian::busybox_program(&busybox)?,
             device_trees: debian::device_trees(&kernel)?,
             u_boot: debian::u_boot_firmware(&u_boot)?,
+            xen: debian::xen_image(&xen)?,
         })
     }
 
@@ -50,7 +53,8 @@ impl Packages {
             .env("XEN_RS_KERNEL_6_12", &self.newer_kernel)
             .env("XEN_RS_BUSYBOX", &self.busybox)
             .env("XEN_RS_DTB_DIR", &self.device_trees)
-            .env("XEN_RS_UBOOT", &self.u_boot);
+            .env("XEN_RS_UBOOT", &self.u_boot)
+            .env("XEN_RS_XEN", &self.xen);
     }
 }
 

@@ -1,0 +1,122 @@
+//! Guests' trees, read back.
+
+use std::vec::Vec;
+
+use xen_types::{Gpa, GpaRange};
+
+use super::*;
+use crate::HostTree;
+
+fn range(start: u64, size: u64) -> GpaRange {
+    GpaRange::new(Gpa::new(start), size).unwrap()
+}
+
+const BANKS: [(u64, u64); 2] = [(0x4000_0000, 0xc000_0000), (0x2_0000_0000, 0x4000_0000)];
+
+fn with_plan<T>(gic: GuestController, vcpus: u32, look: impl FnOnce(&GuestPlan<'_>) -> T) -> T {
+    let memory = BANKS.map(|(start, size)| range(start, size));
+    look(&GuestPlan {
+        memory: &memory,
+        vcpus,
+        gic,
+        command_line: "console=hvc0",
+        ramdisk: Some(range(0x4800_0000, 0x1234)),
+        seed: &[7; 32],
+        timer: [29, 30, 27],
+        clock_frequency: None,
+        grant_window: range(0x3800_0000, 0x100_0000),
+        extended_regions: &[range(0x2_8000_0000, 0x1000_0000)],
+        event_interrupt: 31,
+        uart: Some((range(0x2200_0000, 0x1000), 32)),
+    })
+}
+
+fn v3() -> GuestController {
+    GuestController::V3 {
+        distributor: range(0x0300_1000, 0x1_0000),
+        redistributors: range(0x0302_0000, 0x100_0000),
+    }
+}
+
+fn v2() -> GuestController {
+    GuestController::V2 {
+        distributor: range(0x0300_1000, 0x1000),
+        cpu_interface: range(0x0300_2000, 0x2000),
+    }
+}
+
+#[test]
+fn there_is_a_node_for_each_processor() {
+    for (gic, vcpus) in [(v2(), 1), (v2(), 8), (v3(), 1), (v3(), 128)] {
+        let blob = with_plan(gic, vcpus, build).unwrap();
+        let dtb = Dtb::parse(&blob).unwrap();
+        HostTree::reencode(&dtb).unwrap();
+        let cpus = dtb.node("/cpus").unwrap();
+        assert_eq!(cpus.children().count(), vcpus as usize);
+    }
+}
+
+#[test]
+fn the_tree_says_what_the_plan_says() {
+    let blob = with_plan(v3(), 20, build).unwrap();
+    let dtb = Dtb::parse(&blob).unwrap();
+    let node = |path: &str| dtb.node(&std::format!("/{path}")).unwrap();
+    let property = |path: &str, name: &str| node(path).property(name).unwrap().value.to_vec();
+    let words = |path, name| -> Vec<u32> {
+        let bytes = property(path, name);
+        let words = bytes.chunks_exact(4);
+        words
+            .map(|word| u32::from_be_bytes(word.try_into().unwrap()))
+            .collect()
+    };
+    assert_eq!(
+        words("memory@40000000", "reg"),
+        [0, 0x4000_0000, 0, 0xc000_0000]
+    );
+    assert_eq!(words("memory@200000000", "reg"), [2, 0, 0, 0x4000_0000]);
+    assert_eq!(property("chosen", "bootargs"), b"console=hvc0\0");
+    assert_eq!(words("chosen", "linux,initrd-start"), [0, 0x4800_0000]);
+    assert_eq!(words("chosen", "linux,initrd-end"), [0, 0x4800_1234]);
+    assert_eq!(
+        words("hypervisor", "reg"),
+        [
+            0,
+            0x3800_0000,
+            0,
+            0x100_0000,
+            2,
+            0x8000_0000,
+            0,
+            0x1000_0000
+        ]
+    );
+    assert_eq!(words("hypervisor", "interrupts"), [1, 15, 0xf08]);
+    assert_eq!(
+        words("timer", "interrupts"),
+        [1, 13, 0xf08, 1, 14, 0xf08, 1, 11, 0xf08]
+    );
+    assert_eq!(words("sbsa-pl011@22000000", "interrupts"), [0, 0, 4]);
+    // Sixteen processors share a value of affinity level 1.
+    assert_eq!(words("cpus/cpu@103", "reg"), [0x103]);
+}
+
+#[test]
+fn nonsense_is_refused() {
+    let bad = |change: fn(&mut GuestPlan<'_>)| {
+        with_plan(v3(), 1, |plan| {
+            let mut plan = *plan;
+            change(&mut plan);
+            build(&plan).unwrap_err()
+        })
+    };
+    assert_eq!(bad(|plan| plan.vcpus = 0), GuestTreeError::Nothing);
+    assert_eq!(bad(|plan| plan.memory = &[]), GuestTreeError::Nothing);
+    assert_eq!(
+        bad(|plan| plan.event_interrupt = 32),
+        GuestTreeError::Interrupt(32)
+    );
+    assert_eq!(
+        bad(|plan| plan.timer[2] = 15),
+        GuestTreeError::Interrupt(15)
+    );
+}
