@@ -103,7 +103,7 @@ impl Space {
             *window = self.find(gfn)?;
         }
         let from = window.page.get() + at.offset_in_page();
-        if from % 8 != 0 || at.offset_in_page() + 8 * COUNT as u64 > PAGE_SIZE {
+        if !from.is_multiple_of(8) || at.offset_in_page() + 8 * COUNT as u64 > PAGE_SIZE {
             return Err(P2mError::NotOwnRam(gfn));
         }
         // SAFETY: RAM of the domain, aligned, within the page. Each word is read once, so a vCPU that
