@@ -124,8 +124,8 @@ pub fn run(state: &State, name: &GuestName, paused: bool) -> Result<(), MonitorE
     let mut monitor = Monitor::new(xen, care, record, id)?;
     monitor.begin(paused)?;
     let mut stdout = io::stdout();
-    let told = stdout.write_all(READY).and_then(|()| stdout.flush());
-    told.map_err(io("nobody waits"))?;
+    // Whoever waited for it may have been killed; the guest is there all the same.
+    let _ = stdout.write_all(READY).and_then(|()| stdout.flush());
     monitor.stay()?;
     let Monitor { care, lines, .. } = monitor;
     // Who waits for the name to be free may count on the memory, too.
