@@ -76,6 +76,9 @@ pub enum Verb {
     Monitor {
         /// Name of the guest
         guest: String,
+        /// Leave a guest that was not started as it is
+        #[arg(long)]
+        paused: bool,
     },
 }
 

@@ -121,7 +121,7 @@ pub fn heal(hypervisor: &impl Hypervisor, state: &State) -> Result<Vec<String>, 
             }
             Remedy::Watch(care, record) => {
                 let name = &record.config.name;
-                monitor::start(&care, name)?;
+                monitor::start(&care, name, true)?;
                 done.push(format!("{name} had lost its monitor: it has a new one"));
             }
         }

@@ -26,7 +26,7 @@ use crate::guests;
 use crate::hypervisor::{
     DIE_AFTER, DomainInfo, EndReason, Events, Hypervisor, HypervisorError, Port, Xen,
 };
-use crate::state::{Care, Phase, Record, State, StateError};
+use crate::state::{Care, Channels, Phase, Record, State, StateError};
 use line::Line;
 
 /// How often to look whether the guest is still there.
@@ -72,17 +72,20 @@ fn io(what: &'static str) -> impl FnOnce(io::Error) -> MonitorError {
     move |error| MonitorError::Io { what, error }
 }
 
-/// Starts the monitor of a guest and gives it the guest's lock; returns when it is ready.
+/// Starts the monitor of a guest and gives it the guest's lock; returns when it is ready. A guest that
+/// was not started is started by its monitor, unless it is to stay `paused`: so there is no moment at
+/// which a guest runs, or could, with nobody to take care of it.
 ///
 /// # Errors
 /// [`MonitorError`].
-pub fn start(care: &Care, name: &GuestName) -> Result<(), MonitorError> {
+pub fn start(care: &Care, name: &GuestName, paused: bool) -> Result<(), MonitorError> {
     let log = care.folder().join("monitor.log");
     let failed = |_| MonitorError::Failed { log: log.clone() };
     let lock = care.share().map_err(io("the lock"))?;
     let errors = File::create(&log).map_err(io("monitor.log"))?;
     let mut child = Command::new("/proc/self/exe")
         .args(["monitor", name.as_str()])
+        .args(paused.then_some("--paused"))
         .env_remove(DIE_AFTER)
         .stdin(lock)
         .stdout(Stdio::piped())
@@ -102,7 +105,7 @@ const READY: &[u8] = b"ready\n";
 ///
 /// # Errors
 /// [`MonitorError`]
-pub fn run(state: &State, name: &GuestName) -> Result<(), MonitorError> {
+pub fn run(state: &State, name: &GuestName, paused: bool) -> Result<(), MonitorError> {
     let lock = io::stdin().as_fd().try_clone_to_owned().map(File::from);
     let lock = lock.map_err(io("the lock"))?;
     let care = Care::of_monitor(state.folder(name), lock);
@@ -119,9 +122,10 @@ pub fn run(state: &State, name: &GuestName) -> Result<(), MonitorError> {
     };
     let id = domain.id;
     let mut monitor = Monitor::new(xen, care, record, id)?;
+    monitor.begin(paused)?;
     let mut stdout = io::stdout();
-    let told = stdout.write_all(READY).and_then(|()| stdout.flush());
-    told.map_err(io("nobody waits"))?;
+    // Whoever waited for it may have been killed; the guest is there all the same.
+    let _ = stdout.write_all(READY).and_then(|()| stdout.flush());
     monitor.stay()?;
     let Monitor { care, lines, .. } = monitor;
     // Who waits for the name to be free may count on the memory, too.
@@ -170,10 +174,13 @@ impl Monitor {
             since: now,
             looked: now,
         };
-        let Phase::Made { console, vuart } = monitor.record.phase else {
+        let (Phase::Built(channels) | Phase::Watched(channels)) = monitor.record.phase else {
             return Err(MonitorError::NotStarted);
         };
-        let channels = [("console.sock", Some(console)), ("vuart.sock", vuart)];
+        let channels = [
+            ("console.sock", Some(channels.console)),
+            ("vuart.sock", channels.vuart),
+        ];
         for (socket, channel) in channels {
             if let Some(channel) = channel {
                 let mut line = Line::listen(&monitor.care.folder().join(socket))
@@ -183,6 +190,19 @@ impl Monitor {
             }
         }
         Ok(monitor)
+    }
+
+    /// Starts a guest that was not started yet.
+    fn begin(&mut self, paused: bool) -> Result<(), MonitorError> {
+        let Phase::Built(channels) = self.record.phase else {
+            return Ok(());
+        };
+        if !paused {
+            self.xen.unpause(self.domain)?;
+        }
+        self.since = Instant::now();
+        self.record.phase = Phase::Watched(channels);
+        Ok(self.care.write(&self.record)?)
     }
 
     /// Serves until the guest is no more.
@@ -288,14 +308,12 @@ impl Monitor {
             vuart,
         } = build(&self.xen, &blueprint, self.record.uuid, &mut Alone)?;
         self.domain = domain;
-        self.record.phase = Phase::Made { console, vuart };
-        self.care.write(&self.record)?;
+        self.record.phase = Phase::Built(Channels { console, vuart });
         let channels = [Some(console), vuart];
         for (line, channel) in self.lines.iter_mut().zip(channels.into_iter().flatten()) {
             line.connect(&self.xen, &self.events, domain, channel)?;
         }
-        self.since = Instant::now();
-        Ok(self.xen.unpause(domain)?)
+        self.begin(false)
     }
 }
 

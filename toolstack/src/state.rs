@@ -53,13 +53,19 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> StateError {
 pub enum Phase {
     /// It is being made: without who makes it, it goes.
     Building,
-    /// It is made.
-    Made {
-        /// Its console.
-        console: Channel,
-        /// Its virtual UART.
-        vuart: Option<Channel>,
-    },
+    /// It is made and was not started: without who makes it, it goes.
+    Built(Channels),
+    /// It was started, and has a monitor.
+    Watched(Channels),
+}
+
+/// Where a guest's consoles are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Channels {
+    /// Its console.
+    pub console: Channel,
+    /// Its virtual UART.
+    pub vuart: Option<Channel>,
 }
 
 /// What is known of a guest.
@@ -188,8 +194,8 @@ impl State {
                 .and_then(|record| domains.iter().find(|domain| domain.uuid == record.uuid));
             remedies.push(match (record, domain) {
                 (Some(record), Some(domain)) => match record.phase {
-                    Phase::Building => Remedy::Destroy(care, domain.clone()),
-                    Phase::Made { .. } => Remedy::Watch(care, Box::new(record)),
+                    Phase::Building | Phase::Built(_) => Remedy::Destroy(care, domain.clone()),
+                    Phase::Watched(_) => Remedy::Watch(care, Box::new(record)),
                 },
                 _ => {
                     care.remove()?;
@@ -321,13 +327,13 @@ mod tests {
         drop(state.claim(&config("never"), uuid(3)).unwrap());
         let care = state.claim(&config("made"), uuid(4)).unwrap();
         let mut record = care.record().unwrap();
-        record.phase = Phase::Made {
+        record.phase = Phase::Watched(Channels {
             console: Channel {
                 frame: 0x39000,
                 port: 1,
             },
             vuart: None,
-        };
+        });
         care.write(&record).unwrap();
         drop(care);
         let domains = [domain(uuid(1)), domain(uuid(2)), domain(uuid(4))];

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use tests::case::Case;
 use tests::modules;
 use tests::ramdisk::{self, Contents};
+use tests::stub;
 use xtask::qemu::{GicVersion, Machine, Memory, Session, Start};
 
 use super::dom0::{Dom0, Kernel, type_line};
@@ -61,19 +62,19 @@ pub fn tests() -> Vec<Test> {
 fn killed_at_every_call(case: &Case, machine: Machine) -> Result<()> {
     let mut session = boot(case, machine, Kernel::V6_12, Kernel::V6_1)?;
     let free = free_memory(&mut session)?;
-    let calls = "n=1; while XRS_DIE_AFTER=$n xrs create -q -p /lib/guest.cfg > /dev/null 2>&1; \
+    let calls = "n=1; while XRS_DIE_AFTER=$n xrs create -q /lib/idle.cfg > /dev/null 2>&1; \
                  s=$?; [ $s = 137 ]; do n=$((n+1)); done; echo survived call $n with $s";
     type_line(&mut session, calls)?;
     let ended = session.expect("^survived call (\\d+) with (\\d+)")?;
     let (calls, status): (u32, u32) = (ended[1].parse()?, ended[2].parse()?);
-    ensure!(status == 0 && calls > 30, "{calls} calls, status {status}");
+    ensure!(status == 0 && calls > 20, "{calls} calls, status {status}");
     session.expect_prompt("dom0# ")?;
     let list = run(&mut session, "xrs list", 0)?;
     let guests = list
         .lines()
-        .filter(|line| line.starts_with("guest ") || line.starts_with('('));
+        .filter(|line| line.starts_with("idle ") || line.starts_with('('));
     ensure!(guests.count() == 1, "{list}");
-    run(&mut session, "xrs destroy guest", 0)?;
+    run(&mut session, "xrs destroy idle", 0)?;
     let left = free_memory(&mut session)?;
     ensure!(left == free, "{free} MiB were free, now {left}");
     type_line(&mut session, "poweroff -f")?;
@@ -105,8 +106,13 @@ fn one_guest(case: &Case, machine: Machine, dom0: Kernel, guest: Kernel) -> Resu
         checked.contains("guest could be created: 256 MiB, 2 vCPUs"),
         "{checked}"
     );
-    let wrong = run(&mut session, "xrs create /lib/broken.cfg", 3)?;
-    ensure!(wrong.contains("/lib/broken.cfg:2:10: error: "), "{wrong}");
+    // A line with an error in it would be taken for one of the hypervisor's.
+    run(&mut session, "xrs create /lib/broken.cfg 2> /said", 3)?;
+    run(
+        &mut session,
+        "grep -q '^xrs: /lib/broken.cfg:2:10: err' /said",
+        0,
+    )?;
     run(&mut session, "xrs console nobody", 4)?;
 
     let made = run(&mut session, "xrs create /lib/guest.cfg", 0)?;
@@ -187,6 +193,11 @@ fn boot(case: &Case, machine: Machine, dom0: Kernel, guest: Kernel) -> Result<Se
                 ramdisk::with_shell(&busybox, script)?,
             ),
             ("guest.cfg".into(), configuration.into()),
+            ("idle".into(), idle_kernel()),
+            (
+                "idle.cfg".into(),
+                "name = 'idle'; kernel = 'idle'; memory = 10\n".into(),
+            ),
             (
                 "broken.cfg".into(),
                 "name = 'guest'\nmemory = lots\n".into(),
@@ -203,6 +214,12 @@ fn boot(case: &Case, machine: Machine, dom0: Kernel, guest: Kernel) -> Result<Se
     session.expect("^DOM0: ready")?;
     session.expect_prompt("dom0# ")?;
     Ok(session)
+}
+
+/// A kernel that waits for interrupts, of which there are none: `wfi`, and back to it.
+fn idle_kernel() -> Vec<u8> {
+    let code = [0xd503_207f_u32, 0x17ff_ffff];
+    stub::image(&code.map(u32::to_le_bytes).concat())
 }
 
 /// Runs a command, which ends with this status; returns what it printed.

@@ -17,7 +17,7 @@ use crate::guests;
 use crate::hypervisor::{Hypervisor, Xen};
 use crate::monitor;
 use crate::signals::Stop;
-use crate::state::{Care, Phase, Record, State};
+use crate::state::{Care, Channels, Phase, Record, State};
 
 /// What is printed as JSON.
 #[derive(Serialize)]
@@ -62,7 +62,7 @@ pub fn run(state: &State, options: &Create, json: bool) -> Result<(), Failure> {
     };
     let care = state.claim(&blueprint.config, uuid)?;
     let mut progress = Progress::new(blueprint.config.name.as_str(), options.quiet, stop.clone());
-    let made = make(&xen, &blueprint, uuid, &care, &mut progress);
+    let made = make(&xen, &blueprint, uuid, &care, options.paused, &mut progress);
     progress.finish();
     let built = match made {
         Ok(built) => built,
@@ -74,9 +74,6 @@ pub fn run(state: &State, options: &Create, json: bool) -> Result<(), Failure> {
     let socket = care.folder().join(ConsoleKind::Pv.socket());
     // From here on the monitor takes care of it.
     drop(care);
-    if !options.paused {
-        xen.unpause(built.domain)?;
-    }
     if options.console {
         console::attach(&socket, &|| stop.wanted())?;
         return Ok(());
@@ -105,26 +102,27 @@ fn blueprint(path: &Path) -> Result<Blueprint, Failure> {
     Ok(Blueprint::new(loaded.config)?)
 }
 
-/// Makes the domain and starts its monitor. If one of both fails there is no domain.
+/// Makes the domain and starts its monitor, which starts the guest. If one of both fails there is no domain.
 fn make(
     xen: &Xen,
     blueprint: &Blueprint,
     uuid: Uuid,
     care: &Care,
+    paused: bool,
     progress: &mut Progress,
 ) -> Result<Built, Failure> {
     let built = build(xen, blueprint, uuid, progress)?;
     let config = &blueprint.config;
     let record = Record {
         uuid,
-        phase: Phase::Made {
+        phase: Phase::Built(Channels {
             console: built.console,
             vuart: built.vuart,
-        },
+        }),
         config: config.clone(),
     };
     let watched = care.write(&record).map_err(Failure::from);
-    let watched = watched.and_then(|()| Ok(monitor::start(care, &config.name)?));
+    let watched = watched.and_then(|()| Ok(monitor::start(care, &config.name, paused)?));
     if let Err(mut failure) = watched {
         if let Err(error) = xen.destroy(built.domain) {
             failure.text += &format!("\nand then domain {} stays: {error}", built.domain);

@@ -41,10 +41,10 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
             clap_complete::generate(*shell, &mut command, "xrs", &mut std::io::stdout());
             Ok(())
         }
-        Verb::Monitor { guest } => {
+        Verb::Monitor { guest, paused } => {
             let name = guest.clone().try_into();
             let name = name.map_err(|_| Failure::no_guest(guest))?;
-            Ok(monitor::run(&state, &name)?)
+            Ok(monitor::run(&state, &name, *paused)?)
         }
     }
 }

@@ -28,6 +28,9 @@ use crate::hypervisor::{GuestMemory, Hypervisor, HypervisorError, NewDomain, Sch
 
 /// Bytes of a guest's memory that are mapped at once.
 const WINDOW: u64 = 16 * MIB;
+/// Pages that are asked for in one call, if they come in pieces: the hypervisor clears them, and the
+/// control domain's kernel can do nothing else on that CPU meanwhile.
+const POPULATED_AT_ONCE: u64 = 64 * MIB / PAGE_SIZE;
 /// Pages that the toolstack fills.
 const MAGIC_PAGES: u64 = 4;
 /// What a domain may have beside its RAM, in KiB.
@@ -230,17 +233,19 @@ impl<H: Hypervisor> Builder<'_, H> {
         let mut extents = self.blueprint.memory.extents();
         extents.reverse();
         while let Some(extent) = extents.pop() {
-            self.check()?;
-            self.watch.progress("memory", done, wanted);
             let frames: Vec<u64> = extent.frames().collect();
+            let most = (POPULATED_AT_ONCE >> extent.order).max(1) as usize;
             let mut populated = 0;
             while let Some(left) = frames.get(populated..).filter(|left| !left.is_empty()) {
-                let count = self.hypervisor.populate(self.domain, extent.order, left)?;
+                self.check()?;
+                let now = done + ((populated as u64) << extent.order);
+                self.watch.progress("memory", now, wanted);
+                let part = left.get(..most).unwrap_or(left);
+                let count = self.hypervisor.populate(self.domain, extent.order, part)?;
                 if count == 0 {
                     break;
                 }
                 populated += count;
-                self.check()?;
             }
             done += (populated as u64) << extent.order;
             if populated == frames.len() {

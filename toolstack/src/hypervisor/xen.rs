@@ -59,7 +59,15 @@ impl Xen {
         let device = "/dev/xen/privcmd";
         let privcmd = Privcmd::open().map_err(|error| HypervisorError::Device { device, error })?;
         let device = "/dev/xen/hypercall";
-        let buffer = open(device).and_then(|file| SharedMemory::of_device(&file, BUFFER_PAGES));
+        let buffer = open(device).and_then(|file| {
+            let memory = SharedMemory::of_device(&file, BUFFER_PAGES)?;
+            // Until it is written to, Linux maps a page for reading only, and the hypervisor could
+            // not write there.
+            for page in 0..BUFFER_PAGES {
+                memory.write(page * PAGE_SIZE, &[0])?;
+            }
+            Ok(memory)
+        });
         let buffer = buffer.map_err(|error| HypervisorError::Device { device, error })?;
         Ok(Self {
             privcmd,
