@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use pci_host::capability::Placement;
 use pci_host::config::{ConfigAccess, Function};
 use pci_host::header::{self, Command, Layout};
-use pci_host::{ConfigOffset, Device, HostSbdf};
+use pci_host::{Access, ConfigOffset, Device, HostSbdf};
 use xen_types::{Gpa, Hpa, HpaRange};
 
 pub use self::bar::Locate;
@@ -122,8 +122,27 @@ impl HardwareFunction {
     }
 
     /// Reads config space.
+    #[inline]
     pub fn read<C: ConfigAccess + ?Sized>(&self, config: &C, access: GuestAccess) -> u64 {
         let function = Function::new(config, self.sbdf);
+        match access.single().filter(|single| self.is_as_it_is(*single)) {
+            Some(single) => function.read_access(single).into(),
+            None => self.read_lanes(function, access),
+        }
+    }
+
+    /// Whether hardware's register is what the domain finds.
+    #[inline]
+    fn is_as_it_is(&self, access: Access) -> bool {
+        access.offset().get() / 4 != COMMAND && self.forced.is_empty()
+    }
+
+    #[inline(never)]
+    fn read_lanes<C: ConfigAccess + ?Sized>(
+        &self,
+        function: Function<'_, C>,
+        access: GuestAccess,
+    ) -> u64 {
         access.lanes().fold(0, |sum, placed| {
             let Some(offset) = ConfigOffset::new(placed.lane.dword() * 4) else {
                 return sum;
