@@ -34,12 +34,24 @@ pub enum Fault {
     Resource(#[from] ResourceFault),
 }
 
-/// Finds all functions of a machine at rest, numbers buses, and gives addresses to what has none.
-pub fn discover(bridges: &Bridges, time: &dyn Time) -> Discovery {
+/// What becomes of addresses.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Addresses {
+    /// They are as firmware left them: whoever has the bus arranges it.
+    Kept,
+    /// What has none gets some.
+    Completed,
+}
+
+/// Finds all functions of a machine at rest, and numbers buses.
+pub fn discover(bridges: &Bridges, time: &dyn Time, addresses: Addresses) -> Discovery {
     let mut all = Discovery::default();
     for bridge in bridges.iter() {
         let mut found = enumerate(bridge, time);
-        let resources = assign(bridge, &mut found.devices);
+        let resources = match addresses {
+            Addresses::Kept => Vec::new(),
+            Addresses::Completed => assign(bridge, &mut found.devices),
+        };
         let faults = found.faults.into_iter();
         all.faults
             .extend(faults.map(|(sbdf, fault)| (sbdf, fault.into())));

@@ -3,8 +3,8 @@
 //! A processor may access 1, 2, 4 or 8 bytes anywhere. A bus knows dwords and which of their bytes are
 //! meant (PCI Express Base 6.0, 2.2.5); so do the registers here.
 
-use pci_host::ConfigOffset;
 use pci_host::config::CONFIG_SIZE;
+use pci_host::{Access, ConfigOffset, Width};
 
 /// An access of 1, 2, 4 or 8 bytes that stays in config space (XSA-112).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -46,6 +46,12 @@ impl GuestAccess {
     /// How many bytes.
     pub fn bytes(self) -> u16 {
         self.bytes
+    }
+
+    /// The same as an access of a bus, if it is one: the usual case.
+    #[inline]
+    pub fn single(self) -> Option<Access> {
+        Access::new(self.offset, Width::from_bytes(self.bytes)?)
     }
 
     /// All bits of the access: what an absent function reads as.
@@ -169,6 +175,13 @@ mod tests {
             let dword = |lane: Lane| memory[usize::from(lane.dword()) - base / 4];
             let read = access.lanes().fold(0, |sum, placed| sum | placed.to_access(dword(placed.lane)));
             prop_assert_eq!(read, expected);
+            let single = access.single();
+            let aligned = access.bytes() <= 4 && offset.is_multiple_of(access.bytes());
+            prop_assert_eq!(single.is_some(), aligned);
+            if let Some(single) = single {
+                let dword = memory[usize::from(offset) / 4 - base / 4];
+                prop_assert_eq!(u64::from(single.extract(dword)), read);
+            }
             // Writing: those bytes, and no others.
             let mut written = memory;
             for placed in access.lanes() {

@@ -24,6 +24,7 @@ use crate::memory::space::{self, MapError};
 use crate::memory::stack::{self, StackError};
 use crate::memory::tree::{self, TreeAccessError};
 use crate::memory::{self, MemoryError};
+use crate::pci::Addresses;
 use crate::{console, entry, gic, image, iommu, pci, report, selftest, smp};
 
 /// Why the hypervisor does not start. One line each.
@@ -163,7 +164,7 @@ fn second_half() -> Result<Infallible, BootError> {
     firmware::note_workarounds();
     traps::init();
     gic::init(&host.gic, &host.timer)?;
-    pci::init(&tree.dtb());
+    pci::init(&tree.dtb(), addresses(found));
     iommu::init(&tree.dtb())?;
     let up = smp::start_all(&host.cpus);
     schedule::init(&up, found.options.sched)?;
@@ -173,6 +174,16 @@ fn second_half() -> Result<Infallible, BootError> {
     hide_functions(found);
     start_dom0(found, &tree, &host, &up);
     schedule::run_cpu()
+}
+
+/// Dom0 arranges its buses itself, unless it cannot see all that is there.
+fn addresses(found: &Found) -> Addresses {
+    let line = found.info.dom0_command_line.unwrap_or_default();
+    let hides = found.options.assignable.is_some();
+    match hides || cmdline::hidden_by_pciback(line).next().is_some() {
+        true => Addresses::Completed,
+        false => Addresses::Kept,
+    }
 }
 
 /// Takes the functions from Dom0 that it shall not have, by either command line.

@@ -10,7 +10,7 @@ use crate::access::Lane;
 pub(super) struct Tracked {
     bar: Bar,
     written: u64,
-    /// What the domain has written while others keep the function decoding: it did not reach hardware.
+    /// What the domain has written while the function decodes: it has not reached hardware yet.
     held: Option<u64>,
     rom_enabled: bool,
 }
@@ -61,8 +61,8 @@ impl Tracked {
         self.written = self.written & u64::from(u32::MAX) | u64::from(high) << 32;
     }
 
-    /// Notes a write that does not reach hardware, to the second register or the first. The domain finds
-    /// what it wrote, so that it can size the register.
+    /// Notes a write that does not reach hardware yet, to the second register or the first. The domain
+    /// finds what it wrote.
     pub fn hold(&mut self, second: bool, lane: Lane, value: u32) {
         let shift = if second { 32 } else { 0 };
         let before = self.held.unwrap_or(self.written);
@@ -79,6 +79,19 @@ impl Tracked {
             true => (address >> 32) as u32,
             false => address as u32 | self.bar.kind.flags(),
         })
+    }
+
+    /// Whether something is held.
+    pub fn is_held(&self) -> bool {
+        self.held.is_some()
+    }
+
+    /// What is held reaches hardware: what its first register is written with, and its second.
+    pub fn release(&mut self) -> Option<(u32, Option<u32>)> {
+        let held = self.held.take()?;
+        self.written = held;
+        let high = self.bar.kind.is_64bit().then_some((held >> 32) as u32);
+        Some((held as u32, high))
     }
 
     /// Takes what hardware's registers hold, written by somebody else.

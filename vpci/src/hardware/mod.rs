@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use pci_host::capability::Placement;
 use pci_host::config::{ConfigAccess, Function};
 use pci_host::header::{self, Command, Layout};
-use pci_host::{ConfigOffset, Device, HostSbdf};
+use pci_host::{Access, ConfigOffset, Device, HostSbdf};
 use xen_types::{Gpa, Hpa, HpaRange};
 
 pub use self::bar::Locate;
@@ -54,6 +54,8 @@ pub struct HardwareFunction {
     withdrawn: bool,
     /// What stays on because others depend on it.
     forced: Command,
+    /// The domain has written a BAR that has not moved yet.
+    holds: bool,
     guards: Vec<Filtered>,
     /// The dword with the bit that enables virtual functions.
     sr_iov_control: Option<u16>,
@@ -88,6 +90,7 @@ impl HardwareFunction {
             is_virtual: device.physical.is_some(),
             withdrawn: false,
             forced: Command::empty(),
+            holds: false,
             guards: guards(device, Dependents::default()),
             sr_iov_control: device
                 .sr_iov
@@ -122,8 +125,27 @@ impl HardwareFunction {
     }
 
     /// Reads config space.
+    #[inline]
     pub fn read<C: ConfigAccess + ?Sized>(&self, config: &C, access: GuestAccess) -> u64 {
         let function = Function::new(config, self.sbdf);
+        match access.single().filter(|single| self.is_as_it_is(*single)) {
+            Some(single) => function.read_access(single).into(),
+            None => self.read_lanes(function, access),
+        }
+    }
+
+    /// Whether hardware's register is what the domain finds.
+    #[inline]
+    fn is_as_it_is(&self, access: Access) -> bool {
+        access.offset().get() / 4 != COMMAND && !self.holds
+    }
+
+    #[inline(never)]
+    fn read_lanes<C: ConfigAccess + ?Sized>(
+        &self,
+        function: Function<'_, C>,
+        access: GuestAccess,
+    ) -> u64 {
         access.lanes().fold(0, |sum, placed| {
             let Some(offset) = ConfigOffset::new(placed.lane.dword() * 4) else {
                 return sum;
@@ -148,12 +170,9 @@ impl HardwareFunction {
         value & !unasked | withheld
     }
 
-    /// What the domain finds of a BAR that does not move because others keep the function decoding.
+    /// What the domain finds of a BAR that has not moved yet, or does not.
     fn held(&self, dword: u16) -> Option<u32> {
-        if self.forced.is_empty() {
-            return None;
-        }
-        let (number, second) = self.bar_at(dword)?;
+        let (number, second) = self.bar_at(dword).filter(|_| self.holds)?;
         self.bars.get(number)?.as_ref()?.held(second)
     }
 
@@ -215,8 +234,8 @@ impl HardwareFunction {
         }
     }
 
-    /// Notes a write to a BAR. Returns whether it may reach hardware: not while the function decodes,
-    /// as its registers would move away from under their mapping.
+    /// Notes a write to a BAR. Returns whether it may reach hardware at once: not while the function
+    /// decodes, as its registers would move away from under their mapping.
     fn note_bar<C: ConfigAccess + ?Sized>(
         &mut self,
         function: Function<'_, C>,
@@ -248,13 +267,55 @@ impl HardwareFunction {
         true
     }
 
-    /// Keeps a write to a BAR from hardware. Where the domain itself has the function decode, nothing
-    /// comes of it.
+    /// Keeps a write to a BAR from hardware as long as something is mapped there.
     fn hold(&mut self, number: usize, second: bool, lane: Lane, bits: u32) {
-        if let Some(Some(bar)) = self.bars.get_mut(number)
-            && !self.command.intersects(decode_of(bar))
-        {
+        if let Some(Some(bar)) = self.bars.get_mut(number) {
             bar.hold(second, lane, bits);
+        }
+        self.note_held();
+    }
+
+    fn note_held(&mut self) {
+        self.holds = self.bars.iter().flatten().any(Tracked::is_held);
+    }
+
+    /// Moves the BARs that the domain has written while the function decodes. What is mapped of them
+    /// is unmapped first: the next piece. One that others need where it is stays there.
+    fn move_held<C: ConfigAccess + ?Sized>(&mut self, function: Function<'_, C>) -> Option<Piece> {
+        for number in 0..ROM {
+            let bar = self.bars.get(number).and_then(Option::as_ref);
+            let Some(bar) = bar.filter(|bar| bar.is_held()) else {
+                continue;
+            };
+            let decode = decode_of(bar);
+            if self.forced.intersects(decode) {
+                continue;
+            }
+            if let Some(Some(mapping)) = self.mappings.get_mut(number)
+                && mapping.claim().is_some()
+                && let Some(piece) = mapping.unmap()
+            {
+                return Some(piece);
+            }
+            self.set_hardware(function, self.hardware - decode);
+            self.release(function, number);
+        }
+        self.note_held();
+        None
+    }
+
+    /// Writes to hardware what was held.
+    fn release<C: ConfigAccess + ?Sized>(&mut self, function: Function<'_, C>, number: usize) {
+        let bar = self.bars.get_mut(number).and_then(Option::as_mut);
+        let Some((low, high)) = bar.and_then(Tracked::release) else {
+            return;
+        };
+        let register = |number| header::bar(self.layout, number);
+        if let Some(register) = register(number) {
+            function.write(register, low);
+        }
+        if let (Some(register), Some(high)) = (register(number + 1), high) {
+            function.write(register, high);
         }
     }
 
@@ -336,6 +397,7 @@ impl HardwareFunction {
             let next = header::bar(self.layout, number + 1).filter(|_| bar.kind().is_64bit());
             bar.refresh(low, next.map_or(0, |register| function.read(register)));
         }
+        self.note_held();
     }
 
     /// What has to happen next; `None` when nothing has to any more.
@@ -345,6 +407,11 @@ impl HardwareFunction {
         locate: Locate<'_>,
     ) -> Option<Effect> {
         let function = Function::new(config, self.sbdf);
+        if self.holds
+            && let Some(piece) = self.move_held(function)
+        {
+            return Some(Effect::Unmap(piece));
+        }
         let wanted = self.wanted(locate);
         if let Some(piece) = self.unmap(&wanted) {
             return Some(Effect::Unmap(piece));

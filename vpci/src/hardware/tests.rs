@@ -191,15 +191,18 @@ fn registers_are_mapped_where_they_are_while_they_answer() {
     let found = sizing::header(disk, Layout::Endpoint);
     assert_eq!(found.bars, domain.device("01:00.0").bars);
     assert!(domain.is_mapped(address));
-    // Moved while it is off, as it must be.
+    // Moved, while it answers and while it is off.
+    let moved = address ^ 0x10_0000;
     let bar = Register::<u32>::at(0x10);
     disk.write(bar, disk.read(bar) ^ 0x10_0000);
-    assert!(domain.is_mapped(address), "not while it decodes");
+    assert!(domain.is_mapped(moved) && !domain.is_mapped(address));
+    assert_eq!(u64::from(disk.read(bar) & !0xf), moved);
+    assert!(domain.machine.fabric.decodes(id("01:00.0")));
     disk.write(header::COMMAND, Command::empty());
-    assert!(!domain.is_mapped(address));
+    assert!(!domain.is_mapped(moved));
     disk.write(bar, disk.read(bar) ^ 0x10_0000);
     disk.write(header::COMMAND, Command::MEMORY);
-    assert!(domain.is_mapped(address ^ 0x10_0000) && !domain.is_mapped(address));
+    assert!(domain.is_mapped(address) && !domain.is_mapped(moved));
 }
 
 #[test]

@@ -22,6 +22,7 @@ use alloc::vec::Vec;
 
 use log::{info, warn};
 use pci_host::bridge::{Bridge, BridgeError, Bridges, Description};
+pub use pci_host::discovery::Addresses;
 use pci_host::discovery::{self, Discovery};
 use pci_host::registry::Registry;
 use pci_host::{Device, HostSbdf};
@@ -61,9 +62,8 @@ enum DriveError {
     Map { bridge: String, error: MapError },
 }
 
-/// Finds all functions, numbers buses, and gives addresses to what has none. The machine is at rest,
-/// and IOMMUs let nothing through.
-pub fn init(tree: &Dtb<'_>) {
+/// Finds all functions and numbers buses. The machine is at rest, and IOMMUs let nothing through.
+pub fn init(tree: &Dtb<'_>, addresses: Addresses) {
     let mut nodes = Vec::new();
     for bridge in PciBridge::all(tree) {
         match bridge {
@@ -91,7 +91,7 @@ pub fn init(tree: &Dtb<'_>) {
             undriven.push(description);
         }
     }
-    let Discovery { devices, faults } = discovery::discover(&bridges, &Clock);
+    let Discovery { devices, faults } = discovery::discover(&bridges, &Clock, addresses);
     for (sbdf, fault) in faults {
         warn!("pci: {sbdf}: {fault}");
     }

@@ -8,7 +8,7 @@ use xen_types::Spi;
 use super::*;
 use crate::bridge::{Bridge, Bridges};
 use crate::config::Function;
-use crate::discovery::{self, discover};
+use crate::discovery::{self, Addresses, discover};
 use crate::enumerate::enumerate;
 use crate::registry::Registry;
 use crate::simulated::{Fabric, SimEcam, SimRCar, Slot, machines, samples};
@@ -198,7 +198,7 @@ fn xsa_449_all_streams_of_a_function_are_known() {
     let mut bridges = Bridges::new();
     let registers = Box::new(SimEcam::new(&fabric, 0, 0x80));
     bridges.add(Bridge::probe(one, registers).unwrap()).unwrap();
-    let found = discover(&bridges, &fabric);
+    let found = discover(&bridges, &fabric, Addresses::Completed);
     // There is no I/O window, and no room for 16 GiB.
     assert!(!found.faults.is_empty());
     let streams = |name: &str| {
