@@ -264,7 +264,7 @@ impl P2m {
         let input = self.open_input(gfn, 1)?;
         let output = mfn.address().ok_or(P2mError::OutOfRange(gfn))?;
         let before = self.table.lookup(memory, input);
-        if before.is_some_and(|before| before.attributes == Attributes::Device) {
+        if before.is_some_and(|before| before.attributes.is_device()) {
             return Err(P2mError::Device(gfn));
         }
         let displaced = Displaced::of(before);
@@ -286,7 +286,7 @@ impl P2m {
         let input = self.input(gfn)?;
         let before = self.table.lookup(memory, input);
         let found = before.ok_or(P2mError::Nothing(gfn))?;
-        if found.attributes == Attributes::Device {
+        if found.attributes.is_device() {
             return Err(P2mError::Device(gfn));
         }
         self.table.unmap(memory, input, PAGE_SIZE)?;

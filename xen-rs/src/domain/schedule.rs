@@ -275,6 +275,7 @@ impl Cpu {
     fn sleep(&mut self) {
         barrier::wfi();
         gic::handle_irq();
+        self.deadlines.take_wish();
         console::tell_news();
         while let Some(due) = self.deadlines.take_due() {
             match &mut self.resident {
