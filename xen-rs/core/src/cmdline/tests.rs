@@ -134,6 +134,7 @@ fn every_known_key_has_an_effect_or_says_that_it_has_none() {
             "loglvl" | "guest_loglvl" => "debug",
             "dom0_mem" => "1G",
             "dom0_max_vcpus" => "2",
+            "assignable" => "0000:01:00.0",
             "iommu" => "verbose",
             "console" => "none",
             "sched" => "null",
