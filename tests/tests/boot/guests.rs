@@ -1,11 +1,12 @@
 //! Guests: what Dom0's user space makes of domctls, from a domain's creation to its last page.
 
 use anyhow::Result;
-use xtask::qemu::Session;
+use xtask::qemu::{GicVersion, Session};
 
 use super::Test;
 use super::abi::{GICS, in_dom0, run};
 use super::dom0::Kernel;
+use super::xrs::{killed_at_every_call, machine, one_guest};
 
 /// Host seconds that the cycles may take more than another test.
 const SPARE: u32 = 120;
@@ -23,7 +24,17 @@ pub fn tests() -> Vec<Test> {
         add("life", Kernel::V6_12, life);
         add("life", Kernel::V6_1, life);
         add("cycles", Kernel::V6_12, cycles);
+        for (dom0, guest) in [(Kernel::V6_12, Kernel::V6_1), (Kernel::V6_1, Kernel::V6_12)] {
+            let (above, below) = (guest.release(), dom0.release());
+            let name = format!("guests::linux-{above}-under-{below}-gicv{gic}");
+            tests.push(Test::new(name, move |case| {
+                one_guest(case, machine(case, gic), dom0, guest)
+            }));
+        }
     }
+    tests.push(Test::new("guests::killed-at-every-call", |case| {
+        killed_at_every_call(case, machine(case, GicVersion::V3))
+    }));
     tests
 }
 

@@ -59,7 +59,7 @@ pub fn tests() -> Vec<Test> {
 
 /// `xrs create` is killed after its first call, after its second, and so on, until it is through: what
 /// each left, the next takes back.
-fn killed_at_every_call(case: &Case, machine: Machine) -> Result<()> {
+pub fn killed_at_every_call(case: &Case, machine: Machine) -> Result<()> {
     let mut session = boot(case, machine, Kernel::V6_12, Kernel::V6_1)?;
     let free = free_memory(&mut session)?;
     let calls = "n=1; while XRS_DIE_AFTER=$n xrs create -q /lib/idle.cfg > /dev/null 2>&1; \
@@ -82,7 +82,7 @@ fn killed_at_every_call(case: &Case, machine: Machine) -> Result<()> {
 }
 
 /// A machine with room for Dom0 and guests.
-fn machine(case: &Case, gic: GicVersion) -> Machine {
+pub fn machine(case: &Case, gic: GicVersion) -> Machine {
     Machine {
         gic,
         cpus: 2,
@@ -93,7 +93,7 @@ fn machine(case: &Case, gic: GicVersion) -> Machine {
 }
 
 /// The whole life of a guest, twice: ended from outside, and by itself.
-fn one_guest(case: &Case, machine: Machine, dom0: Kernel, guest: Kernel) -> Result<()> {
+pub fn one_guest(case: &Case, machine: Machine, dom0: Kernel, guest: Kernel) -> Result<()> {
     let mut session = boot(case, machine, dom0, guest)?;
     let version = run(&mut session, "xrs info", 0)?;
     ensure!(version.contains("xen_version       : 4.20"), "{version}");

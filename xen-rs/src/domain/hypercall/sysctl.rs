@@ -19,8 +19,8 @@ use crate::domain::run::Running;
 use crate::domain::{schedule, table};
 use crate::memory::{self, frames};
 
-/// Bytes of the log in one go, and in one look at it.
-const LOG_AT_ONCE: usize = 16 << 10;
+/// Bytes of the log in one go, which is all that is kept, and in one look at it.
+const LOG_AT_ONCE: usize = 64 << 10;
 const LOG_CHUNK: usize = 256;
 /// Keys in one call.
 const MOST_KEYS: u32 = 64;

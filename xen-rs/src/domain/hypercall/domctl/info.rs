@@ -54,12 +54,13 @@ fn flags(domain: &Domain, online: bool) -> u32 {
     let doing = |vcpu: &Vcpu| schedule::runstate(vcpu).map(|runstate| runstate.doing);
     let any = |what| domain.vcpus.iter().any(|vcpu| doing(vcpu) == Some(what));
     let mut flags = info_flags::HVM | info_flags::HAP;
+    let life = domain.life.lock().clone();
+    // What a vCPU that may not run would do, nobody knows.
     if any(Doing::Running) {
         flags |= info_flags::RUNNING;
-    } else if online && !any(Doing::Runnable) {
+    } else if online && !life.is_held() && !any(Doing::Runnable) {
         flags |= info_flags::BLOCKED;
     }
-    let life = domain.life.lock();
     if life.is_paused() {
         flags |= info_flags::PAUSED;
     }
