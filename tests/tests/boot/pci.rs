@@ -284,7 +284,7 @@ fn with_hidden(case: &Case, line: &str, arguments: &str) -> Result<Session> {
             "e1000e,addr=2.1,romfile=",
             "pcie-root-port,id=root,addr=3",
             "edu,bus=root",
-            "pcie-root-port,id=other,addr=4",
+            "pcie-root-port,id=other,addr=4,chassis=2",
             "e1000e,bus=other,romfile=",
         ],
     );
