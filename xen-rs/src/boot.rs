@@ -20,6 +20,7 @@ use crate::arch::{firmware, time};
 use crate::domain::dom0::{self, Ingredients};
 use crate::domain::{hypercall, schedule, traps};
 use crate::gic::GicError;
+use crate::iommu::InitError;
 use crate::memory::space::{self, MapError};
 use crate::memory::stack::{self, StackError};
 use crate::memory::tree::{self, TreeAccessError};
@@ -41,6 +42,8 @@ enum BootError {
     Memory(#[from] MemoryError),
     #[error("{0}")]
     Gic(#[from] GicError),
+    #[error("{0}")]
+    Iommu(#[from] InitError),
     #[error("stack of cpu0: {0}")]
     Stack(#[from] StackError),
     #[error("{0}")]
@@ -163,7 +166,7 @@ fn second_half() -> Result<Infallible, BootError> {
     firmware::note_workarounds();
     traps::init();
     gic::init(&host.gic, &host.timer)?;
-    iommu::init(&tree.dtb())?;
+    iommu::init(&tree.dtb(), found.options.iommu)?;
     let up = smp::start_all(&host.cpus);
     schedule::init(&up, found.options.sched)?;
     selftest::interrupts_of(&up);

@@ -5,8 +5,9 @@ use xen_types::{Gpa, Hpa, PAGE_SIZE};
 use super::Machine;
 use crate::{DmaMemory, Stage2, Vmid, Walk};
 
+const ACCESS_FLAG: u64 = 1 << 10;
 /// Access flag, inner shareable, write-back.
-const NORMAL: u64 = 1 << 10 | 0b11 << 8 | 0b1111 << 2;
+const NORMAL: u64 = ACCESS_FLAG | 0b11 << 8 | 0b1111 << 2;
 const OUTPUT: u64 = 0x0000_ffff_ffff_f000;
 
 /// The tables of a domain.
@@ -38,6 +39,13 @@ impl Tables {
         let at = self.entry(input, level);
         let kind = if level == 3 { 0b11 } else { 0b01 };
         self.put(at, output.get() & OUTPUT | NORMAL | permissions << 6 | kind);
+    }
+
+    /// Maps the page that holds `input` for devices alone: CPUs fault where there is no access flag.
+    pub fn map_for_devices(&mut self, input: Gpa, output: Hpa, permissions: u64) {
+        let at = self.entry(input, 3);
+        let bits = NORMAL & !ACCESS_FLAG | permissions << 6 | 0b11;
+        self.put(at, output.get() & OUTPUT | bits);
     }
 
     /// Clears the entry of a level for `input`; nothing is invalidated. What it led to: a page, a

@@ -28,6 +28,9 @@ const WALKS_CACHED: u64 = 0b11 << 12 | 0b01 << 10 | 0b01 << 8;
 const WALKS_UNCACHED: u64 = 0b10 << 12;
 /// Word 2: tables of AArch64 (`S2AA64`).
 const AARCH64: u64 = 1 << 51;
+/// Word 2: access flags do not count (`S2AFFD`). They do for CPUs: a mapping without one is for
+/// devices alone.
+const NO_ACCESS_FLAGS: u64 = 1 << 53;
 /// Word 2: faults stall (`S2S`).
 const STALL: u64 = 1 << 57;
 /// Word 2: faults are recorded (`S2R`).
@@ -80,7 +83,7 @@ fn translation(stage2: Stage2, capabilities: &Capabilities, coherent: bool) -> u
         StallModel::Stall => STALL,
         StallModel::Either | StallModel::Terminate => 0,
     };
-    u64::from(stage2.vmid().get()) | vtcr << VTCR_SHIFT | AARCH64 | RECORD | stall
+    u64::from(stage2.vmid().get()) | vtcr << VTCR_SHIFT | AARCH64 | NO_ACCESS_FLAGS | RECORD | stall
 }
 
 /// The domain to which an entry with these first and third words gives its stream.
@@ -112,8 +115,8 @@ mod tests {
         assert_eq!(words[0], 0xd);
         // MEV.
         assert_eq!(words[1], 1 << 19);
-        // S2VMID; S2T0SZ 20, S2SL0 2, write-back, inner shareable, S2TG 0, S2PS 4; S2AA64; S2R.
-        assert_eq!(words[2], 0x040c_3594_0000_0123);
+        // S2VMID; S2T0SZ 20, S2SL0 2, write-back, inner shareable, S2TG 0, S2PS 4; S2AA64; S2AFFD; S2R.
+        assert_eq!(words[2], 0x042c_3594_0000_0123);
         assert_eq!(words[3], 0x8_4321_7000);
         assert_eq!(words[4..], [0; 4]);
         assert_eq!(vmid(words[0], words[2]), Some(Vmid::new(0x123)));
@@ -131,7 +134,7 @@ mod tests {
         assert_eq!(words[1], 1 << 44 | 1 << 19);
         // S2S; not cacheable, outer shareable; S2PS and S2T0SZ as the SMMU
         // has them.
-        assert_eq!(words[2], 0x060c_2094_0000_0123);
+        assert_eq!(words[2], 0x062c_2094_0000_0123);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! value of a known key an error.
 
 mod dom0;
+mod iommu;
 mod nearest;
 mod value;
 
@@ -13,6 +14,7 @@ use core::fmt;
 use arrayvec::ArrayVec;
 
 pub use self::dom0::{Dom0Memory, Dom0Vcpus};
+pub use self::iommu::IommuOption;
 pub use self::value::SelfTest;
 use crate::log::Thresholds;
 use crate::sched::Policy;
@@ -21,12 +23,13 @@ use crate::sched::Policy;
 const MAX_WARNINGS: usize = 16;
 
 /// Keys that are acted upon.
-const IN_EFFECT: [&str; 9] = [
+const IN_EFFECT: [&str; 10] = [
     "console",
     "dom0_max_vcpus",
     "dom0_mem",
     "dtuart",
     "guest_loglvl",
+    "iommu",
     "loglvl",
     "noreboot",
     "sched",
@@ -34,7 +37,7 @@ const IN_EFFECT: [&str; 9] = [
 ];
 
 /// Keys of Xen and of the design whose parts are not there yet.
-const WITHOUT_EFFECT: [&str; 4] = ["assignable", "iommu", "pci-passthrough", "sync_console"];
+const WITHOUT_EFFECT: [&str; 3] = ["assignable", "pci-passthrough", "sync_console"];
 
 /// What the command line says.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,8 +60,8 @@ pub struct Options<'a> {
     pub dom0_max_vcpus: Option<Dom0Vcpus>,
     /// `sched=`: how vCPUs share CPUs, `time-sharing` (the default) or `null`.
     pub sched: Policy,
-    /// `iommu=`: as it was written; the IOMMU's set-up reads it.
-    pub iommu: Option<&'a str>,
+    /// `iommu=`: what is wanted of IOMMUs.
+    pub iommu: IommuOption,
     /// `pci-passthrough=`: as it was written, empty for the bare key; the PCI set-up reads it.
     pub pci_passthrough: Option<&'a str>,
     /// `assignable=`: as it was written; the PCI device registry reads the addresses in it.
@@ -119,7 +122,7 @@ impl Default for Options<'_> {
             dom0_mem: None,
             dom0_max_vcpus: None,
             sched: Policy::default(),
-            iommu: None,
+            iommu: IommuOption::default(),
             pci_passthrough: None,
             assignable: None,
             warnings: ArrayVec::new(),
@@ -189,7 +192,14 @@ impl<'a> Options<'a> {
             "dom0_mem" => self.dom0_mem = Some(Dom0Memory::parse(value)?),
             "dom0_max_vcpus" => self.dom0_max_vcpus = Some(Dom0Vcpus::parse(value)?),
             "sched" => self.sched = value::scheduler(value)?,
-            "iommu" => self.iommu = Some(value),
+            "iommu" => {
+                let (mut iommu, warnings) = (self.iommu, &mut self.warnings);
+                // As many of them as there is room for: see `warn`.
+                iommu.apply(value, |part| {
+                    let _ = warnings.try_push(Warning::WithoutEffect(part));
+                })?;
+                self.iommu = iommu;
+            }
             "pci-passthrough" => self.pci_passthrough = Some(value),
             "assignable" => self.assignable = Some(value::text(value)?),
             // The console is always synchronous.

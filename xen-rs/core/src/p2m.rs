@@ -16,7 +16,9 @@ use xen_types::{Gfn, Mfn, PAGE_SIZE};
 
 use crate::memory::frame::{FrameError, FrameTable, FrameType};
 use crate::paging::stage2::{Attributes, Stage2};
-use crate::paging::{MapError, OutOfTables, PageTable, TableMemory, Translation};
+use crate::paging::{
+    MapError, OutOfTables, PageTable, Remembered, TableMemory, Translation, Unreachable,
+};
 
 /// Why something cannot be done at a guest frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -41,15 +43,15 @@ pub enum P2mError {
     Map(#[from] MapError),
 }
 
-/// What a guest frame led to before. If it held a reference to a frame, nothing leads there through
+/// What a guest frame led to before. If it held a reference to a frame, nothing reaches that through
 /// it any more, and the caller gives the reference back.
 #[derive(PartialEq, Eq, Debug)]
 #[must_use = "the reference of a mapping that is gone has to be given back"]
-pub struct Displaced(Option<Mfn>);
+pub struct Displaced(Option<Unreachable<Mfn>>);
 
 impl Displaced {
     /// The frame whose reference is to be given back, if there is one.
-    pub fn reference(self) -> Option<Mfn> {
+    pub fn reference(self) -> Option<Unreachable<Mfn>> {
         self.0
     }
 }
@@ -152,19 +154,18 @@ impl P2m {
         let input = self.input(gfn)?;
         let output = mfn.address().ok_or(P2mError::OutOfRange(gfn))?;
         let before = self.table.lookup(memory, input);
-        if before.is_some_and(|before| before.attributes == Attributes::Device) {
+        if before.is_some_and(|before| before.attributes.is_device()) {
             return Err(P2mError::Device(gfn));
         }
-        let displaced = displaced(before);
         self.table.replace(memory, input, output, attributes)?;
-        Ok(displaced)
+        Ok(displaced(before))
     }
 
     /// Takes away what is at `gfn`.
     ///
     /// # Errors
     /// [`P2mError::OutOfRange`], [`P2mError::Nothing`], [`P2mError::Device`], [`P2mError::Map`]:
-    /// nothing has changed.
+    /// nothing has changed, unless something remembers it: then what was there is lost.
     pub fn remove(
         &mut self,
         memory: &mut impl TableMemory,
@@ -173,7 +174,7 @@ impl P2m {
         let input = self.input(gfn)?;
         let before = self.table.lookup(memory, input);
         let found = before.ok_or(P2mError::Nothing(gfn))?;
-        if found.attributes == Attributes::Device {
+        if found.attributes.is_device() {
             return Err(P2mError::Device(gfn));
         }
         self.table.unmap(memory, input, PAGE_SIZE)?;
@@ -185,7 +186,11 @@ impl P2m {
     /// # Errors
     /// [`P2mError::NotOwnRam`] for all else, [`P2mError::OutOfRange`], [`P2mError::Map`]: nothing
     /// has changed.
-    pub fn take_ram(&mut self, memory: &mut impl TableMemory, gfn: Gfn) -> Result<Mfn, P2mError> {
+    pub fn take_ram(
+        &mut self,
+        memory: &mut impl TableMemory,
+        gfn: Gfn,
+    ) -> Result<Unreachable<Mfn>, P2mError> {
         let input = self.input(gfn)?;
         let found = self.table.lookup(memory, input);
         let found = found.ok_or(P2mError::NotOwnRam(gfn))?;
@@ -194,11 +199,11 @@ impl P2m {
             _ => return Err(P2mError::NotOwnRam(gfn)),
         }
         self.table.unmap(memory, input, PAGE_SIZE)?;
-        Ok(found.output.frame())
+        Ok(Unreachable::new(found.output.frame()))
     }
 
     /// Takes away a granted frame, if it is still at `gfn`: what the domain has put there since is
-    /// not touched.
+    /// not touched. Returns the frame, which `gfn` does not reach then.
     ///
     /// # Errors
     /// [`P2mError::OutOfRange`], [`P2mError::Map`]: nothing has changed.
@@ -207,7 +212,7 @@ impl P2m {
         memory: &mut impl TableMemory,
         gfn: Gfn,
         mfn: Mfn,
-    ) -> Result<(), P2mError> {
+    ) -> Result<Unreachable<Mfn>, P2mError> {
         let input = self.input(gfn)?;
         let found = self.table.lookup(memory, input);
         let granted = found.is_some_and(|found| {
@@ -217,11 +222,16 @@ impl P2m {
         });
         if granted {
             self.table.unmap(memory, input, PAGE_SIZE)?;
+        } else {
+            // Whoever took it away may not have seen it forgotten.
+            let forgotten = memory.invalidate(input);
+            forgotten.map_err(|Remembered| MapError::Remembered(input))?;
         }
-        Ok(())
+        Ok(Unreachable::new(mfn))
     }
 }
 
+/// What was there, of which nothing is remembered.
 fn displaced(before: Option<Translation<Attributes>>) -> Displaced {
     let held = before.filter(|before| {
         matches!(
@@ -229,7 +239,7 @@ fn displaced(before: Option<Translation<Attributes>>) -> Displaced {
             Attributes::Foreign | Attributes::ReadOnlyForeign
         )
     });
-    Displaced(held.map(|held| held.output.frame()))
+    Displaced(held.map(|held| Unreachable::new(held.output.frame())))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What this CPU's timer must fire for: timers of vCPUs that are not in the hardware, and the end of
-//! a time slice.
+//! What this CPU's timer must fire for: timers of vCPUs that are not in the hardware, the end of a time
+//! slice, and the next look at IOMMUs whose interrupts are masked.
 
 use log::warn;
 use xen_core::sched::SlotId;
@@ -7,6 +7,7 @@ use xen_core::timers::Timers;
 
 use super::timer::Kind;
 use crate::arch::time::{self, Ticks};
+use crate::iommu;
 
 /// A deadline of a vCPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,6 +40,8 @@ impl What {
 pub struct Deadlines {
     timers: Timers<Due>,
     slice_end: Option<Ticks>,
+    /// When IOMMUs are to be looked at.
+    look: Option<Ticks>,
     /// What the CPU's timer is set to.
     armed: Option<Ticks>,
 }
@@ -49,6 +52,7 @@ impl Deadlines {
         Self {
             timers: Timers::new(),
             slice_end: None,
+            look: None,
             armed: None,
         }
     }
@@ -79,6 +83,29 @@ impl Deadlines {
         self.slice_end
     }
 
+    /// Takes over when IOMMUs want to be looked at, after interrupts that may have been theirs.
+    #[inline]
+    pub fn take_wish(&mut self) {
+        if let Some(wanted) = iommu::take_wish() {
+            self.look_at(wanted);
+        }
+    }
+
+    #[cold]
+    fn look_at(&mut self, wanted: Ticks) {
+        self.look = Some(self.look.map_or(wanted, |look| look.min(wanted)));
+        self.arm();
+    }
+
+    /// Looks at IOMMUs if it is time.
+    fn look(&mut self, now: Ticks) {
+        if self.look.is_some_and(|look| look <= now) {
+            self.look = None;
+            iommu::look();
+            self.look = iommu::take_wish();
+        }
+    }
+
     /// Takes out a timer that is due. After the last one the CPU's timer is set for the next.
     pub fn take_due(&mut self) -> Option<Due> {
         let armed = self.armed?;
@@ -88,6 +115,7 @@ impl Deadlines {
         }
         let due = self.timers.take_due(now);
         if due.is_none() {
+            self.look(now);
             self.slice_end = self.slice_end.filter(|end| *end > now);
             self.armed = None;
             self.arm();
@@ -96,10 +124,8 @@ impl Deadlines {
     }
 
     fn arm(&mut self) {
-        let soonest = match (self.timers.next(), self.slice_end) {
-            (Some(timer), Some(slice)) => Some(timer.min(slice)),
-            (timer, slice) => timer.or(slice),
-        };
+        let reasons = [self.timers.next(), self.slice_end, self.look];
+        let soonest = reasons.into_iter().flatten().min();
         if soonest == self.armed {
             return;
         }

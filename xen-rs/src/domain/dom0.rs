@@ -427,7 +427,7 @@ fn map(banks: &Banks, resources: &Dom0Resources, frames: &Frames) -> Result<Spac
     for range in banks.iter().chain(&resources.reserved) {
         space.map(direct(*range), range.start(), Attributes::Ram)?;
     }
-    map_devices(&mut space, &resources.mmio)?;
+    map_devices(&mut space, &resources.mmio, Attributes::Device)?;
     if let Frames::V2 {
         cpu_interface,
         virtual_cpu_interface,
@@ -438,9 +438,10 @@ fn map(banks: &Banks, resources: &Dom0Resources, frames: &Frames) -> Result<Spac
         space.map(*cpu_interface, host, Attributes::Device)?;
     }
     if iommu::translates() {
-        // A device's message passes the translation of its memory accesses.
+        // A device's message passes the translation of its memory accesses. What a CPU writes there
+        // would be some device's message, too.
         let doorbells: Vec<HpaRange> = its::services().iter().map(Service::doorbell).collect();
-        map_devices(&mut space, &doorbells)?;
+        map_devices(&mut space, &doorbells, Attributes::Doorbell)?;
     }
     Ok(space)
 }
@@ -518,7 +519,11 @@ fn load(at: Gpa, bytes: &[u8]) {
 }
 
 /// Maps registers and windows 1:1, as far as stage 2 reaches on this machine.
-fn map_devices(space: &mut Space, ranges: &[HpaRange]) -> Result<(), MapError> {
+fn map_devices(
+    space: &mut Space,
+    ranges: &[HpaRange],
+    attributes: Attributes,
+) -> Result<(), MapError> {
     let reach = HpaRange::new(Hpa::new(0), 1 << space::geometry().input_bits());
     for range in ranges {
         let usable = reach.and_then(|reach| range.intersection(reach));
@@ -526,7 +531,7 @@ fn map_devices(space: &mut Space, ranges: &[HpaRange]) -> Result<(), MapError> {
             warn!("dom0: {range} lies in part or whole beyond what stage 2 reaches here");
         }
         if let Some(usable) = usable {
-            space.map(direct(usable), usable.start(), Attributes::Device)?;
+            space.map(direct(usable), usable.start(), attributes)?;
         }
     }
     Ok(())

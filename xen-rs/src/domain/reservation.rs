@@ -49,5 +49,5 @@ pub fn populate(domain: &Domain, gfn: Gfn) -> Result<(), P2mError> {
     let frame = page.start().frame();
     space
         .put(gfn, frame, Attributes::Ram)
-        .inspect_err(|_| frames::give_up(frame, domain.id))
+        .inspect_err(|_| frames::give_up_unmapped(frame, domain.id))
 }

@@ -137,6 +137,7 @@ impl Running<'_> {
     fn interrupted(&mut self, cpu: &PerCpu) -> Next {
         self.interface.tend(&self.domain.vgic, &mut self.effects);
         gic::handle_irq();
+        self.deadlines.take_wish();
         while let Some(due) = self.deadlines.take_due() {
             if due.slot == self.vcpu.slot {
                 if let What::Timer(kind) = due.what {

@@ -212,6 +212,7 @@ impl Cpu {
     fn sleep(&mut self) {
         barrier::wfi();
         gic::handle_irq();
+        self.deadlines.take_wish();
         while let Some(due) = self.deadlines.take_due() {
             match &mut self.resident {
                 Some(resident) if resident.vcpu().slot == due.slot => resident.is_due(due.what),

@@ -5,13 +5,13 @@ use smmu::{Stage2, Vmid, Walk};
 use xen_abi::DomId;
 use xen_core::p2m::{Displaced, P2m, P2mError};
 use xen_core::paging::stage2::{Attributes, Geometry};
-use xen_core::paging::{MapError, OutOfTables};
+use xen_core::paging::{MapError, OutOfTables, Unreachable};
 use xen_types::{Gfn, Gpa, GpaRange, Hpa, Mfn};
 
-use super::tables::{Stage2Tables, with_vttbr};
+use super::tables::{Stage2Tables, flush_current_vmid, with_vttbr};
 use crate::arch::features::Features;
 use crate::arch::sysreg::write_sysreg;
-use crate::arch::{barrier, interrupts, percpu};
+use crate::arch::{interrupts, percpu};
 use crate::memory::frames;
 
 /// What a domain's physical addresses lead to.
@@ -93,7 +93,7 @@ impl Space {
     ///
     /// # Errors
     /// [`P2mError`]; nothing has changed.
-    pub fn take_ram(&mut self, gfn: Gfn) -> Result<Mfn, P2mError> {
+    pub fn take_ram(&mut self, gfn: Gfn) -> Result<Unreachable<Mfn>, P2mError> {
         self.p2m.take_ram(&mut self.memory, gfn)
     }
 
@@ -101,7 +101,7 @@ impl Space {
     ///
     /// # Errors
     /// [`P2mError`]; nothing has changed.
-    pub fn remove_granted(&mut self, gfn: Gfn, mfn: Mfn) -> Result<(), P2mError> {
+    pub fn remove_granted(&mut self, gfn: Gfn, mfn: Mfn) -> Result<Unreachable<Mfn>, P2mError> {
         self.p2m.remove_granted(&mut self.memory, gfn, mfn)
     }
 
@@ -144,16 +144,17 @@ impl Drop for Space {
     fn drop(&mut self) {
         let all = 1 << geometry().input_bits();
         let _masked = interrupts::mask();
-        if let Err(error) = self.p2m.table_mut().unmap(&mut self.memory, 0, all) {
-            info!("stage 2: {error}");
+        let root = self.p2m.table_mut().take_down(&mut self.memory, all);
+        match root {
+            Ok(root) => super::tables::free(root),
+            Err(error) => info!("stage 2: {error}: its tables are lost"),
         }
-        super::tables::free(self.p2m.table().root());
     }
 }
 
 fn give_back(displaced: Displaced) {
-    if let Some(mfn) = displaced.reference() {
-        frames::put(mfn);
+    if let Some(frame) = displaced.reference() {
+        frames::put_mapped(frame);
     }
 }
 
@@ -170,11 +171,4 @@ impl Translation {
         write_sysreg!("vtcr_el2", self.vtcr);
         write_sysreg!("vttbr_el2", self.vttbr);
     }
-}
-
-fn flush_current_vmid() {
-    // SAFETY: removes cached translations of lower exception levels; memory does not change.
-    unsafe { core::arch::asm!("dsb ishst", "tlbi vmalls12e1is", options(nostack)) };
-    barrier::dsb_ish();
-    barrier::isb();
 }

@@ -1,8 +1,8 @@
 //! The memory of stage 2 tables: frames from the allocator, which go back to it.
 
 use log::warn;
-use smmu::Vmid;
-use xen_core::paging::{OutOfTables, TableMemory};
+use smmu::{Invalidated, Invalidation, Iommu, IommuError, Translators, Unmapped, Vmid};
+use xen_core::paging::{OutOfTables, Remembered, TableMemory, Unreachable};
 use xen_types::{Gpa, GpaRange, Hpa, HpaRange, Mfn, PAGE_SIZE};
 
 use crate::arch::sysreg::{read_sysreg_volatile, write_sysreg};
@@ -35,7 +35,7 @@ fn show_to_iommus(start: Option<Hpa>, bytes: u64) {
 }
 
 /// Gives a table's frame back.
-pub fn free(table: Mfn) {
+pub fn free(table: Unreachable<Mfn>) {
     if let Err(error) = frames::free_table(table) {
         warn!("stage 2: {error}");
     }
@@ -50,7 +50,7 @@ impl TableMemory for Stage2Tables {
         Ok(frame)
     }
 
-    fn free(&mut self, table: Mfn) {
+    fn free(&mut self, table: Unreachable<Mfn>) {
         free(table);
     }
 
@@ -68,24 +68,58 @@ impl TableMemory for Stage2Tables {
         show_to_iommus(entry, 8);
     }
 
-    fn invalidate(&mut self, address: u64) {
-        if self.vttbr == 0 {
-            return;
-        }
-        with_vttbr(self.vttbr, || {
-            // By address for stage 2, then all of stage 1, whose entries may combine both (D8.17.6).
-            // SAFETY: removes cached translations of the current VMID; memory does not change.
-            unsafe {
-                core::arch::asm!(
-                    "tlbi ipas2e1is, {}", "dsb ish", "tlbi vmalle1is",
-                    in(reg) address >> 12, options(nostack)
-                );
-            }
-            barrier::dsb_ish();
-            barrier::isb();
-        });
-        iommu::invalidate(self.vmid, GpaRange::new(Gpa::new(address), PAGE_SIZE));
+    fn invalidate(&mut self, address: u64) -> Result<(), Remembered> {
+        let page = GpaRange::new(Gpa::new(address), PAGE_SIZE);
+        // Before a CPU has them, nobody has.
+        let Some(page) = page.filter(|_| self.vttbr != 0) else {
+            return Ok(());
+        };
+        let done = Unmapped::range((), self.vmid, page).invalidate(self);
+        // Who could not be made to forget has been said.
+        done.map(Invalidated::release).map_err(|_| Remembered)
     }
+}
+
+impl Translators for Stage2Tables {
+    fn invalidate_cpus(&mut self, _: Vmid, what: Invalidation) {
+        with_vttbr(self.vttbr, || match what {
+            Invalidation::All => flush_current_vmid(),
+            Invalidation::Range(range) => {
+                let (first, end) = (range.start().get(), range.end().get());
+                let pages = (first..end).step_by(PAGE_SIZE as usize);
+                pages.for_each(flush_page);
+            }
+        });
+    }
+
+    fn each_iommu(
+        &mut self,
+        visit: &mut dyn FnMut(&mut dyn Iommu) -> Result<(), IommuError>,
+    ) -> Result<(), IommuError> {
+        iommu::each(visit)
+    }
+}
+
+/// Has all CPUs forget a page of the current VMID: by address for stage 2, then all of stage 1, whose
+/// entries may combine both (D8.17.6).
+fn flush_page(address: u64) {
+    // SAFETY: removes cached translations of the current VMID; memory does not change.
+    unsafe {
+        core::arch::asm!(
+            "tlbi ipas2e1is, {}", "dsb ish", "tlbi vmalle1is",
+            in(reg) address >> 12, options(nostack)
+        );
+    }
+    barrier::dsb_ish();
+    barrier::isb();
+}
+
+/// Has all CPUs forget the current VMID.
+pub fn flush_current_vmid() {
+    // SAFETY: removes cached translations of lower exception levels; memory does not change.
+    unsafe { core::arch::asm!("dsb ishst", "tlbi vmalls12e1is", options(nostack)) };
+    barrier::dsb_ish();
+    barrier::isb();
 }
 
 /// Has this CPU's maintenance of TLBs mean the space of `vttbr`, whichever is active: the instructions

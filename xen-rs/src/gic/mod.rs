@@ -179,9 +179,6 @@ pub fn handle_irq() {
             break;
         }
     }
-    if iommu::has_more() {
-        iommu::look_again();
-    }
 }
 
 /// Who is done with an interrupt.

@@ -1,25 +1,32 @@
 //! What IOMMUs report: faults of devices, and their own errors.
 //!
-//! A device that goes astray does so all the time. An interrupt reads a bounded number of events; the
-//! rest is read at later interrupts, whatever they are for. The log has the faults as far as its rate
-//! allows, and the last ones are kept.
+//! A device that goes astray does so all the time. A look reads a bounded number of events, and after
+//! each an IOMMU's interrupts are masked for a while: the next look is by a CPU's timer, and only one
+//! that finds nothing unmasks them. So all IOMMUs together cost a bounded part of the time, whatever
+//! devices do; what finds no room in an IOMMU's queue meanwhile is lost, and the IOMMU says so. The log
+//! has the faults as far as its rate allows, and the last ones are kept.
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use arrayvec::ArrayVec;
 use log::{error, info, warn};
-use smmu::{Fault, Iommu};
+use smmu::{Fault, Iommu, Service};
 use xen_abi::DomId;
 use xen_core::log::RateLimit;
 use xen_types::IntId;
 
 use super::{Owner, State, Unit, Who, units};
 use crate::arch::time::{self, Ticks};
+use crate::gic;
 use crate::lock::IrqLock;
 
 /// Faults that are kept.
 const KEPT: usize = 64;
+/// Between two looks at an IOMMU whose devices go astray.
+const PAUSE_MICROSECONDS: u64 = 10_000;
+/// No look is wanted.
+const NEVER: Ticks = Ticks::MAX;
 
 /// A fault, with what is known of who caused it.
 #[derive(Clone, Debug)]
@@ -32,7 +39,8 @@ pub struct Record {
     pub fault: Fault,
 }
 
-static MORE: AtomicBool = AtomicBool::new(false);
+/// When the next look is wanted, for which no CPU has set its timer yet.
+static WANTED: AtomicU64 = AtomicU64::new(NEVER);
 static RATE: IrqLock<RateLimit> = IrqLock::new(RateLimit::DEFAULT);
 static KEPT_FAULTS: IrqLock<ArrayVec<Record, KEPT>> = IrqLock::new(ArrayVec::new_const());
 
@@ -42,23 +50,28 @@ pub fn take_interrupt(id: IntId) -> bool {
     for unit in units() {
         if unit.interrupts.iter().any(|interrupt| interrupt.id == id) {
             taken = true;
-            unit.service();
+            unit.mask();
+            unit.look();
         }
     }
     taken
 }
 
-/// Whether an IOMMU has more events than were read at its interrupt.
+/// When IOMMUs want to be looked at: the CPU that takes the wish over sets its timer.
 #[inline]
-pub fn has_more() -> bool {
-    MORE.load(Ordering::Relaxed)
+pub fn take_wish() -> Option<Ticks> {
+    if WANTED.load(Ordering::Relaxed) == NEVER {
+        return None;
+    }
+    let wanted = WANTED.swap(NEVER, Ordering::Relaxed);
+    (wanted != NEVER).then_some(wanted)
 }
 
-/// Reads more events of all IOMMUs.
+/// The time of a wish has come.
 #[cold]
-pub fn look_again() {
-    MORE.store(false, Ordering::Relaxed);
-    units().for_each(Unit::service);
+pub fn look() {
+    let waiting = units().filter(|unit| unit.awaits_look.load(Ordering::Relaxed));
+    waiting.for_each(Unit::look);
 }
 
 /// Logs the IOMMUs, who is behind them, and the last faults.
@@ -91,10 +104,38 @@ pub fn show() {
 }
 
 impl Unit {
-    /// Reads events, a bounded number.
-    fn service(&self) {
+    /// Its interrupts wait from now on: what comes stays pending.
+    fn mask(&self) {
+        let interrupts = self.interrupts.iter();
+        interrupts.for_each(|interrupt| gic::disable(interrupt.id));
+    }
+
+    fn unmask(&self) {
+        let interrupts = self.interrupts.iter();
+        interrupts.for_each(|interrupt| gic::enable(interrupt.id));
+    }
+
+    /// Reads events, a bounded number, while its interrupts are masked, and sees to it that they are
+    /// looked at again or unmasked. An IOMMU that has failed has nothing more to say.
+    fn look(&self) {
+        let found = self.service();
+        let again = matches!(found, Found::Events);
+        self.awaits_look.store(again, Ordering::Relaxed);
+        match found {
+            Found::Nothing => self.unmask(),
+            Found::Events => {
+                let next = time::now().saturating_add(time::ticks(PAUSE_MICROSECONDS));
+                WANTED.fetch_min(next, Ordering::Relaxed);
+            }
+            Found::Failure => {
+                error!("iommu: {}: it has failed, or does not answer", self.path);
+            }
+        }
+    }
+
+    fn service(&self) -> Found {
         let State::Isolates(smmu) = &self.state else {
-            return;
+            return Found::Nothing;
         };
         let (service, faults, lost) = {
             let mut smmu = smmu.lock();
@@ -111,10 +152,14 @@ impl Unit {
         if lost > 0 && admit() {
             warn!("iommu: {}: {lost} faults of other kinds", self.path);
         }
-        if service.failed {
-            error!("iommu: {}: it has failed, or does not answer", self.path);
-        } else if service.more {
-            MORE.store(true, Ordering::Relaxed);
+        match service {
+            Service { failed: true, .. } => Found::Failure,
+            Service {
+                events: 0,
+                lost: false,
+                ..
+            } => Found::Nothing,
+            _ => Found::Events,
         }
     }
 
@@ -150,6 +195,13 @@ fn keep(record: Record) -> bool {
     }
     kept.push(record);
     true
+}
+
+/// What a look at an IOMMU found.
+enum Found {
+    Nothing,
+    Events,
+    Failure,
 }
 
 /// Whether a message about a fault may be logged now.

@@ -18,13 +18,14 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use log::{error, info, warn};
 use platform_dt::{Dtb, Master, MasterIds, SmmuV3, TreeError};
 use smmu::v3::{self, Capabilities, NoIsolation, Setup, Smmu};
-use smmu::{Invalidation, Iommu, IommuError, Stage2, StreamId, Vmid};
+use smmu::{Iommu, IommuError, Stage2, StreamId};
 use spin::Once;
 use xen_abi::DomId;
+use xen_core::cmdline::IommuOption;
 use xen_core::pci_devices::Function;
-use xen_types::{GpaRange, Interrupt};
+use xen_types::Interrupt;
 
-pub use self::events::{has_more, look_again, show, take_interrupt};
+pub use self::events::{look, show, take_interrupt, take_wish};
 use self::hardware::Machine;
 use crate::gic;
 use crate::lock::IrqLock;
@@ -35,6 +36,8 @@ struct Unit {
     path: String,
     phandle: Option<u32>,
     interrupts: Vec<Interrupt>,
+    /// Whether it is to be looked at again, with its interrupts masked until then.
+    awaits_look: AtomicBool,
     state: State,
     /// Who each attached stream is.
     owners: IrqLock<BTreeMap<StreamId, Owner>>,
@@ -84,6 +87,8 @@ pub enum AttachError {
 }
 
 static UNITS: Once<Vec<Unit>> = Once::new();
+/// Whether the log has who is attached to what.
+static VERBOSE: AtomicBool = AtomicBool::new(false);
 /// Whether an IOMMU reads page tables past the caches.
 static READS_MEMORY: AtomicBool = AtomicBool::new(false);
 
@@ -103,16 +108,38 @@ pub fn stop_all(tree: &Dtb<'_>) -> Result<(), TreeError> {
     Ok(())
 }
 
+/// Why there is no start.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The tree contradicts itself.
+    #[error("{0}")]
+    Tree(#[from] TreeError),
+    /// One that does not isolate is not what the command line wants.
+    #[error(
+        "{0}: it does not hold devices back, and the command line requires that (iommu=required)"
+    )]
+    NoIsolation(String),
+    /// The command line wants one.
+    #[error(
+        "the machine: it has no IOMMU that is driven, and the command line requires one (iommu=required)"
+    )]
+    None,
+}
+
 /// Starts every IOMMU, with all streams aborted, and reads who is behind which.
 ///
 /// # Errors
-/// The tree contradicts itself.
-pub fn init(tree: &Dtb<'_>) -> Result<(), TreeError> {
+/// [`InitError`].
+pub fn init(tree: &Dtb<'_>, wanted: IommuOption) -> Result<(), InitError> {
+    VERBOSE.store(wanted.verbose, Ordering::Relaxed);
     requesters::read(tree)?;
     let nodes = SmmuV3::all(tree)?;
-    let units = nodes.into_iter().map(|node| start(tree, node));
+    let units = nodes.into_iter().map(|node| start(tree, node, wanted));
     let units = units.collect::<Result<Vec<_>, _>>()?;
-    if !units.is_empty() {
+    if wanted.required {
+        check_all_isolate(&units)?;
+    }
+    if !units.is_empty() && wanted.enabled {
         for bridge in requesters::unguarded() {
             warn!("iommu: {bridge}: no IOMMU holds its devices back (no iommu-map)");
         }
@@ -123,6 +150,15 @@ pub fn init(tree: &Dtb<'_>) -> Result<(), TreeError> {
         gic::enable(interrupt.id);
     }
     Ok(())
+}
+
+fn check_all_isolate(units: &[Unit]) -> Result<(), InitError> {
+    let passing = |unit: &&Unit| !matches!(unit.state, State::Isolates(_));
+    match units.iter().find(passing) {
+        Some(unit) => Err(InitError::NoIsolation(unit.path.clone())),
+        None if units.is_empty() => Err(InitError::None),
+        None => Ok(()),
+    }
 }
 
 fn registers(node: &SmmuV3) -> Result<Machine, MapError> {
@@ -136,22 +172,24 @@ enum StartError {
     Map(#[from] MapError),
     #[error("{0}")]
     NoIsolation(#[from] NoIsolation),
+    #[error("it is off by the command line (iommu=no)")]
+    Unwanted,
     #[error("{0}")]
     Iommu(#[from] IommuError),
 }
 
-fn start(tree: &Dtb<'_>, node: SmmuV3) -> Result<Unit, TreeError> {
+fn start(tree: &Dtb<'_>, node: SmmuV3, wanted: IommuOption) -> Result<Unit, TreeError> {
     let setup = Setup {
         stream_bits: node.stream_bits(tree)?,
         coherent: node.coherent,
     };
     let path = &node.path;
-    let state = match start_smmu(&node, setup) {
+    let state = match start_smmu(&node, setup, wanted) {
         Ok(smmu) => {
             announce(path, &smmu);
             State::Isolates(IrqLock::new(smmu))
         }
-        Err(StartError::NoIsolation(reason)) => {
+        Err(reason @ (StartError::NoIsolation(_) | StartError::Unwanted)) => {
             warn!("iommu: {path}: {reason}: no isolation, its devices reach all memory");
             State::Passes
         }
@@ -169,13 +207,22 @@ fn start(tree: &Dtb<'_>, node: SmmuV3) -> Result<Unit, TreeError> {
         path: node.path,
         phandle: node.phandle,
         interrupts,
+        awaits_look: AtomicBool::new(false),
         state,
         owners: IrqLock::new(BTreeMap::new()),
     })
 }
 
-fn start_smmu(node: &SmmuV3, setup: Setup) -> Result<Smmu<Machine>, StartError> {
+fn start_smmu(
+    node: &SmmuV3,
+    setup: Setup,
+    wanted: IommuOption,
+) -> Result<Smmu<Machine>, StartError> {
     let machine = registers(node)?;
+    if !wanted.enabled {
+        v3::pass_all(machine)?;
+        return Err(StartError::Unwanted);
+    }
     match Capabilities::read(&machine) {
         Ok(capabilities) => Ok(Smmu::start(machine, capabilities, setup)?),
         Err(reason) => {
@@ -265,28 +312,35 @@ pub fn detach_function(function: Function) -> Result<(), AttachError> {
     }
 }
 
-/// Has all IOMMUs forget what they remember of a domain's translations. One that does not is fenced:
-/// nothing behind it reaches memory any more.
-pub fn invalidate(vmid: Vmid, range: Option<GpaRange>) {
-    let what = range.map_or(Invalidation::All, Invalidation::Range);
+/// Visits every IOMMU that may remember translations. One that does not do what it is told is fenced:
+/// nothing behind it reaches memory any more, whatever it remembers.
+///
+/// # Errors
+/// That of the first that cannot even be fenced.
+pub fn each(
+    visit: &mut dyn FnMut(&mut dyn Iommu) -> Result<(), IommuError>,
+) -> Result<(), IommuError> {
+    let mut outcome = Ok(());
     for unit in units() {
         let State::Isolates(smmu) = &unit.state else {
             continue;
         };
         let mut smmu = smmu.lock();
-        let done = smmu.invalidate(vmid, what).and_then(|()| smmu.sync());
-        if let Err(error) = done
-            && error != IommuError::Fenced
-        {
-            error!(
-                "iommu: {}: {error}: it still remembers {vmid}: everything behind it is stopped",
-                unit.path
-            );
-            if let Err(error) = smmu.fence() {
-                error!("iommu: {}: {error}: it cannot be stopped", unit.path);
+        let done = match visit(&mut *smmu) {
+            Ok(()) | Err(IommuError::Fenced) => Ok(()),
+            Err(error) => {
+                error!(
+                    "iommu: {}: {error}: everything behind it is stopped",
+                    unit.path
+                );
+                smmu.fence().inspect_err(|error| {
+                    error!("iommu: {}: {error}: it cannot be stopped", unit.path);
+                })
             }
-        }
+        };
+        outcome = outcome.and(done);
     }
+    outcome
 }
 
 fn find(phandle: u32) -> Result<&'static Unit, AttachError> {
@@ -310,6 +364,9 @@ impl Unit {
         };
         let attached = smmu.lock().attach(stream, stage2);
         attached.map_err(|error| AttachError::Refused(self.path.clone(), error))?;
+        if VERBOSE.load(Ordering::Relaxed) {
+            info!("iommu: {}: {stream} is {who} of {domain}", self.path);
+        }
         self.owners.lock().insert(stream, Owner { who, domain });
         Ok(())
     }
@@ -320,6 +377,9 @@ impl Unit {
         };
         let detached = smmu.lock().detach(stream);
         detached.map_err(|error| AttachError::Refused(self.path.clone(), error))?;
+        if VERBOSE.load(Ordering::Relaxed) {
+            info!("iommu: {}: {stream} is nobody's", self.path);
+        }
         self.owners.lock().remove(&stream);
         Ok(())
     }

@@ -5,6 +5,7 @@ use spin::Once;
 use xen_abi::DomId;
 use xen_core::memory::buddy::{Block, Buddy, FreeError, MAX_ORDER, OutOfMemory};
 use xen_core::memory::frame::{BankError, FrameError, FrameInfo, FrameTable, FrameType, Left};
+use xen_core::paging::Unreachable;
 use xen_types::{HpaRange, Mfn, PAGE_SIZE};
 
 use crate::lock::IrqLock;
@@ -91,8 +92,8 @@ fn free_range(range: HpaRange) {
 }
 
 /// Gives back a frame of a page table.
-pub fn free_table(table: Mfn) -> Result<(), FreeError> {
-    Block::new(table, 0).map_or(Ok(()), free_block)
+pub fn free_table(table: Unreachable<Mfn>) -> Result<(), FreeError> {
+    Block::new(table.release(), 0).map_or(Ok(()), free_block)
 }
 
 fn free_block(block: Block) -> Result<(), FreeError> {
@@ -135,15 +136,24 @@ pub fn get(mfn: Mfn, owner: DomId) -> Result<(), FrameError> {
         .get(owner, FrameType::DomainRam)
 }
 
-/// Gives a reference back. Nothing may lead to the frame through it any more.
+/// Gives back the reference that a mapping held.
+pub fn put_mapped(frame: Unreachable<Mfn>) {
+    put(frame.release());
+}
+
+/// Gives a reference back that was for the hypervisor's own use, or for a mapping that was not made.
 pub fn put(mfn: Mfn) {
     let entry = table().and_then(|table| table.lookup(mfn));
     free_if_left(mfn, entry.map(FrameInfo::put));
 }
 
-/// A domain gives a frame of its RAM up, to which it has no way any more: it is free when nobody
-/// else refers to it.
-pub fn give_up(mfn: Mfn, owner: DomId) {
+/// A domain gives a frame of its RAM up: it is free when nobody else refers to it.
+pub fn give_up(frame: Unreachable<Mfn>, owner: DomId) {
+    give_up_unmapped(frame.release(), owner);
+}
+
+/// The same for a frame that the domain has just got and that nothing has ever led to.
+pub fn give_up_unmapped(mfn: Mfn, owner: DomId) {
     let single = BUDDY.lock().as_mut().map(|buddy| buddy.single_out(mfn));
     if let Some(Err(error)) = single {
         warn!("memory: {error}");

@@ -51,6 +51,8 @@ pub(super) struct Translation {
     pub start_level: u32,
     pub input_bits: u32,
     pub stalls: bool,
+    /// `S2AFFD`: access flags do not count.
+    pub ignores_access_flags: bool,
 }
 
 /// Decodes an entry; an event where it is ILLEGAL.
@@ -91,6 +93,7 @@ pub(super) fn decode(entry: &Entry, ids: Ids) -> Result<Meaning, u8> {
         start_level: 2 - start,
         input_bits: size,
         stalls,
+        ignores_access_flags: third >> 53 & 1 == 1,
     }))
 }
 

@@ -54,7 +54,7 @@ impl Translations {
             Access::Read => leaf >> 6 & 1,
             Access::Write => leaf >> 7 & 1,
         };
-        if leaf >> 10 & 1 == 0 {
+        if leaf >> 10 & 1 == 0 && !translation.ignores_access_flags {
             return Err(ACCESS);
         }
         if permission == 0 {

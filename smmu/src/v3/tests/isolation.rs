@@ -21,6 +21,22 @@ fn a_device_reaches_the_pages_of_its_domain_only() {
 }
 
 #[test]
+fn what_cpus_do_not_reach_can_be_a_doorbell_of_devices() {
+    let (machine, mut smmu) = start(Ids::default());
+    let mut domain = Domain::new(&machine, 1);
+    let doorbell = Hpa::new(0x809_0000);
+    domain
+        .tables
+        .map_for_devices(Gpa::new(0x809_0000), doorbell, 0b10);
+    smmu.attach(NIC, domain.stage2()).unwrap();
+    let register = Gpa::new(0x809_0040);
+    let written = machine.dma(NIC, register, Access::Write);
+    assert_eq!(written, Ok(Hpa::new(0x809_0040)));
+    let read = machine.dma(NIC, register, Access::Read);
+    assert_eq!(read, Err(Denied::Aborted));
+}
+
+#[test]
 fn large_blocks_are_large_for_devices_too() {
     let (machine, mut smmu) = start(Ids::default());
     let mut domain = Domain::new(&machine, 1);

@@ -65,7 +65,7 @@ fn booleans_are_xens() {
 
 #[test]
 fn no_before_a_key_is_the_value_no() {
-    assert_eq!(parse("no-iommu").iommu, Some("no"));
+    assert!(!parse("no-iommu").iommu.enabled);
     assert!(error("no-loglvl").starts_with(r#"loglvl="no": use none, error"#));
 }
 
@@ -81,19 +81,20 @@ fn a_malformed_value_names_key_value_and_remedy() {
     assert!(error("selftest=x").contains("stack-overflow"));
     assert!(error("sched=rtds").contains("time-sharing"));
     assert!(error("dom0_mem=lots").contains("512M"));
+    assert!(error("iommu=perhaps").contains("required"));
     // An earlier value does not become right by a later one.
     assert!(error("loglvl=loud loglvl=info").contains("loud"));
 }
 
 #[test]
 fn what_later_parts_need_is_kept_and_warned_of() {
-    let line = "dom0_mem=512M,max:1G dom0_max_vcpus=2-4 iommu=no-sharept \
+    let line = "dom0_mem=512M,max:1G dom0_max_vcpus=2-4 iommu=no-sharept,verbose \
                 pci-passthrough assignable=0000:01:00.0,0000:02:00.0 sync_console";
     let options = parse(line);
     let memory = options.dom0_mem.unwrap();
     assert_eq!((memory.size, memory.max), (Some(512 << 20), Some(1 << 30)));
     assert_eq!(options.dom0_max_vcpus.unwrap().count(3), 3);
-    assert_eq!(options.iommu, Some("no-sharept"));
+    assert!(options.iommu.verbose);
     assert_eq!(options.pci_passthrough, Some(""));
     assert_eq!(options.assignable, Some("0000:01:00.0,0000:02:00.0"));
     assert_eq!(options.warnings().len(), 4);
@@ -102,11 +103,12 @@ fn what_later_parts_need_is_kept_and_warned_of() {
 #[test]
 fn an_unknown_key_warns_with_the_nearest() {
     assert_eq!(
-        warnings("logvl=info foo iommu=1 no-noreboto"),
+        warnings("logvl=info foo iommu=1,no-snoop sync_console no-noreboto"),
         [
             r#"unknown key "logvl" is ignored; did you mean "loglvl"?"#,
             r#"unknown key "foo" is ignored"#,
-            r#""iommu" has no effect in this version"#,
+            r#""no-snoop" has no effect in this version"#,
+            r#""sync_console" has no effect in this version"#,
             r#"unknown key "no-noreboto" is ignored; did you mean "noreboot"?"#,
         ]
     );
@@ -125,6 +127,7 @@ fn every_known_key_has_an_effect_or_says_that_it_has_none() {
             "loglvl" | "guest_loglvl" => "debug",
             "dom0_mem" => "1G",
             "dom0_max_vcpus" => "2",
+            "iommu" => "verbose",
             "console" => "none",
             "sched" => "null",
             "selftest" => "panic",

@@ -15,6 +15,8 @@ use crate::paging::ENTRIES;
 struct Tables {
     tables: Vec<Option<[u64; ENTRIES]>>,
     left: usize,
+    /// TLBs do not do what they are told.
+    remembers: bool,
 }
 
 const FIRST_TABLE: u64 = 0x10_0000;
@@ -24,6 +26,7 @@ impl Tables {
         Self {
             tables: Vec::new(),
             left,
+            remembers: false,
         }
     }
 
@@ -39,7 +42,8 @@ impl TableMemory for Tables {
         Ok(Mfn::new(FIRST_TABLE + self.tables.len() as u64 - 1))
     }
 
-    fn free(&mut self, table: Mfn) {
+    fn free(&mut self, table: Unreachable<Mfn>) {
+        let table = table.release();
         self.left += 1;
         self.tables[Self::index(table)].take().expect("freed once");
     }
@@ -52,7 +56,13 @@ impl TableMemory for Tables {
         self.tables[Self::index(table)].as_mut().expect("a table")[index] = descriptor;
     }
 
-    fn invalidate(&mut self, _address: u64) {}
+    fn invalidate(&mut self, _address: u64) -> Result<(), Remembered> {
+        if self.remembers {
+            Err(Remembered)
+        } else {
+            Ok(())
+        }
+    }
 }
 
 const ALICE: DomId = DomId::new(1);
@@ -113,6 +123,35 @@ fn only_own_ram_is_referenced_and_given_up() {
         // A frame that only claims to be the domain's.
         put(&mut p2m, tables, 5, Attributes::Ram);
         assert_eq!(p2m.reference_ram(tables, frames, gfn(5), true), not_own(5));
+    });
+}
+
+/// Where a TLB does not forget, a frame is lost rather than free: it may still be written.
+#[test]
+fn xsa_373_what_is_remembered_is_not_given_back() {
+    with_domain(|_, tables, mut p2m| {
+        let displaced = p2m.put(tables, gfn(20), Mfn::new(500), Attributes::Foreign);
+        assert_eq!(displaced, Ok(Displaced(None)));
+        let displaced = p2m.put(tables, gfn(21), Mfn::new(501), Attributes::Granted);
+        assert_eq!(displaced, Ok(Displaced(None)));
+        tables.remembers = true;
+        let remembered = |number: u64| P2mError::Map(MapError::Remembered(number << 12));
+        assert_eq!(p2m.take_ram(tables, gfn(1)), Err(remembered(1)));
+        assert_eq!(p2m.remove(tables, gfn(20)), Err(remembered(20)));
+        // Nor does what was to be there come in its place.
+        let put = p2m.put(tables, gfn(2), Mfn::new(502), Attributes::Foreign);
+        assert_eq!(put, Err(remembered(2)));
+        for number in [1, 2, 20] {
+            assert_eq!(p2m.lookup(tables, gfn(number)), None);
+        }
+        // A handle can be given back later, when nothing remembers.
+        let ungranted = p2m.remove_granted(tables, gfn(21), Mfn::new(501));
+        assert_eq!(ungranted, Err(remembered(21)));
+        let again = p2m.remove_granted(tables, gfn(21), Mfn::new(501));
+        assert_eq!(again, Err(remembered(21)));
+        tables.remembers = false;
+        let ungranted = p2m.remove_granted(tables, gfn(21), Mfn::new(501));
+        assert_eq!(ungranted, Ok(Unreachable::new(Mfn::new(501))));
     });
 }
 
@@ -203,7 +242,10 @@ fn xsa_222_without_memory_for_tables_a_frame_stays_where_it_is() {
         let displaced = p2m.put(tables, gfn(3), Mfn::new(9), Attributes::Foreign);
         assert_eq!(displaced, Ok(Displaced(None)));
         let displaced = p2m.put(tables, gfn(3), Mfn::new(3), Attributes::Ram);
-        assert_eq!(displaced, Ok(Displaced(Some(Mfn::new(9)))));
+        assert_eq!(
+            displaced,
+            Ok(Displaced(Some(Unreachable::new(Mfn::new(9)))))
+        );
     });
 }
 
@@ -226,7 +268,8 @@ fn xsa_393_what_is_removed_leaves_nothing_behind() {
                 Attributes::Foreign | Attributes::ReadOnlyForeign
             );
             let removed = p2m.remove(tables, gfn(5)).unwrap();
-            assert_eq!(removed.reference(), held.then_some(Mfn::new(500)));
+            let reference = removed.reference().map(Unreachable::release);
+            assert_eq!(reference, held.then_some(Mfn::new(500)));
             assert_eq!(p2m.lookup(tables, gfn(5)), None);
             assert_eq!(p2m.remove(tables, gfn(5)), Err(P2mError::Nothing(gfn(5))));
             let descriptors = tables.tables.iter().flatten().flatten();
@@ -248,11 +291,11 @@ fn an_unmapped_grant_does_not_take_what_has_come_in_its_place() {
             assert_eq!(displaced, Ok(Displaced(None)));
         };
         grant(&mut p2m, tables);
-        p2m.remove_granted(tables, gfn(20), Mfn::new(7)).unwrap();
+        let _ = p2m.remove_granted(tables, gfn(20), Mfn::new(7)).unwrap();
         assert!(p2m.lookup(tables, gfn(20)).is_some());
-        p2m.remove_granted(tables, gfn(20), Mfn::new(6)).unwrap();
+        let _ = p2m.remove_granted(tables, gfn(20), Mfn::new(6)).unwrap();
         assert!(p2m.lookup(tables, gfn(20)).is_none());
-        p2m.remove_granted(tables, gfn(4), Mfn::new(4)).unwrap();
+        let _ = p2m.remove_granted(tables, gfn(4), Mfn::new(4)).unwrap();
         assert!(p2m.lookup(tables, gfn(4)).is_some());
     });
 }
@@ -323,10 +366,8 @@ impl World<'_> {
             Step::Ungrant(number) => {
                 if number < self.grants.len() {
                     let (domain, at, mfn) = self.grants.remove(number);
-                    self.p2ms[domain]
-                        .remove_granted(&mut self.tables, at, mfn)
-                        .unwrap();
-                    self.put(Displaced(Some(mfn)));
+                    let removed = self.p2ms[domain].remove_granted(&mut self.tables, at, mfn);
+                    self.put(Displaced(Some(removed.unwrap())));
                 }
             }
         }
@@ -351,7 +392,8 @@ impl World<'_> {
 
     fn decrease(&mut self, domain: usize, at: Gfn) {
         let owner = self.p2ms[domain].owner();
-        if let Ok(mfn) = self.p2ms[domain].take_ram(&mut self.tables, at) {
+        if let Ok(taken) = self.p2ms[domain].take_ram(&mut self.tables, at) {
+            let mfn = taken.release();
             let block = self.buddy.single_out(mfn).unwrap();
             let entry = self.frames.lookup(mfn).unwrap();
             if entry.give_up(owner).unwrap() == Left::Nothing {
@@ -384,7 +426,7 @@ impl World<'_> {
     }
 
     fn put(&mut self, displaced: Displaced) {
-        if let Some(mfn) = displaced.reference()
+        if let Some(mfn) = displaced.reference().map(Unreachable::release)
             && self.frames.lookup(mfn).unwrap().put().unwrap() == Left::Nothing
         {
             let block = self.buddy.single_out(mfn).unwrap();

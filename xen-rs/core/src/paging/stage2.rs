@@ -25,7 +25,7 @@ const GRANTED: u64 = 2 << 56;
 const SHARED: u64 = 3 << 56;
 
 /// The bits that tell attributes apart.
-const MASK: u64 = 3 << 56 | EXECUTE_NEVER | READ | WRITE | 0b1111 << 2;
+const MASK: u64 = 3 << 56 | EXECUTE_NEVER | ACCESS_FLAG | READ | WRITE | 0b1111 << 2;
 
 /// Input address bits that one table of level 1 translates.
 const ONE_TABLE_BITS: u32 = 39;
@@ -39,6 +39,9 @@ pub enum Attributes {
     ReadOnlyRam,
     /// Registers of a device.
     Device,
+    /// A register to which devices write their messages, and CPUs cannot: without an access flag a
+    /// CPU faults (D8.4.5), and an IOMMU is told not to care.
+    Doorbell,
     /// RAM of another domain; the mapping holds a reference to its frame.
     Foreign,
     /// The same for reading only.
@@ -52,10 +55,11 @@ pub enum Attributes {
 }
 
 impl Attributes {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Ram,
         Self::ReadOnlyRam,
         Self::Device,
+        Self::Doorbell,
         Self::Foreign,
         Self::ReadOnlyForeign,
         Self::Granted,
@@ -63,13 +67,23 @@ impl Attributes {
         Self::Shared,
     ];
 
+    /// Whether it is registers rather than RAM.
+    pub const fn is_device(self) -> bool {
+        matches!(self, Self::Device | Self::Doorbell)
+    }
+
     const fn bits(self) -> u64 {
-        ACCESS_FLAG
+        let access_flag = match self {
+            Self::Doorbell => 0,
+            _ => ACCESS_FLAG,
+        };
+        access_flag
             | INNER_SHAREABLE
             | match self {
                 Self::Ram => WRITE_BACK | READ | WRITE,
                 Self::ReadOnlyRam => WRITE_BACK | READ | EXECUTE_NEVER,
                 Self::Device => DEVICE | READ | WRITE | EXECUTE_NEVER,
+                Self::Doorbell => DEVICE | WRITE | EXECUTE_NEVER,
                 Self::Foreign => FOREIGN | WRITE_BACK | READ | WRITE | EXECUTE_NEVER,
                 Self::ReadOnlyForeign => FOREIGN | WRITE_BACK | READ | EXECUTE_NEVER,
                 Self::Granted => GRANTED | WRITE_BACK | READ | WRITE | EXECUTE_NEVER,
@@ -97,7 +111,7 @@ impl Format for Stage2 {
     }
 
     fn changes_in_place(from: Attributes, to: Attributes) -> bool {
-        from != Attributes::Device && to != Attributes::Device
+        !from.is_device() && !to.is_device()
     }
 }
 
@@ -177,6 +191,7 @@ mod tests {
         assert_eq!(Stage2::encode(Attributes::Ram), 0x7fc);
         assert_eq!(Stage2::encode(Attributes::ReadOnlyRam), 0x77c | 1 << 54);
         assert_eq!(Stage2::encode(Attributes::Device), 0x7c4 | 1 << 54);
+        assert_eq!(Stage2::encode(Attributes::Doorbell), 0x384 | 1 << 54);
         for attributes in Attributes::ALL {
             assert_eq!(Stage2::decode(Stage2::encode(attributes)), Some(attributes));
         }

@@ -257,6 +257,30 @@ fn tables_go_when_they_are_empty() {
 }
 
 /// With no table left at any point of an operation, nothing is mapped in another way than before.
+/// Nothing that may still be reached is called unreachable: tables are not freed, and a page is not
+/// replaced.
+#[test]
+fn what_is_remembered_is_not_freed() {
+    let (mut machine, mut tree) = new_tree();
+    identity(&mut tree, &mut machine, 0, 2 * MIB, Attributes::Data);
+    identity(&mut tree, &mut machine, GIB, PAGE_SIZE, Attributes::Data);
+    let tables = machine.tables();
+    machine.stop_forgetting();
+    let remembered = |input| Err(MapError::Remembered(input));
+    let unmapped = tree.unmap(&mut machine, GIB, PAGE_SIZE);
+    assert_eq!(unmapped, remembered(GIB));
+    assert_eq!(tree.lookup(&machine, GIB), None);
+    assert_eq!(machine.tables(), tables);
+    let protected = tree.protect(&mut machine, 0, 2 * MIB, Attributes::Constant);
+    assert_eq!(protected, remembered(0));
+    let replaced = tree.replace(&mut machine, 0x1000, Hpa::new(0x5000), Attributes::Data);
+    assert_eq!(replaced, remembered(0x1000));
+    assert_eq!(tree.lookup(&machine, 0x1000), None);
+    assert!(tree.lookup(&machine, 0x2000).is_some());
+    let limit = 4 * GIB;
+    assert!(tree.take_down(&mut machine, limit).is_err());
+}
+
 #[test]
 fn running_out_of_tables_leaves_everything_as_it_was() {
     let start = |machine: &mut Machine, tree: &mut Tree| {
