@@ -87,7 +87,7 @@ impl Devices {
             disk,
             source,
             page_sum: payload::crc32(&page),
-            url: http::serve(page)?,
+            url: format!("http://{}:{}/", http::HOST, http::serve(page)?),
         })
     }
 

@@ -21,15 +21,20 @@ pub struct Module {
 }
 
 /// The modules `names` and those that they need, each behind what it needs, from the unpacked package
-/// that `kernel` is in.
+/// that `kernel` is in. What the kernel has built in needs no module.
 ///
 /// # Errors
 /// If there is no such module, or it cannot be read.
 pub fn with_dependencies(kernel: &Path, names: &[&str]) -> Result<Vec<Module>> {
     let mut files = BTreeMap::new();
-    find(&folder(kernel)?, &mut files)?;
+    let folder = folder(kernel)?;
+    find(&folder, &mut files)?;
+    let built_in = built_in(&folder)?;
     let mut modules = Vec::new();
     for name in names {
+        if built_in.contains(&canonical(name)) {
+            continue;
+        }
         add(&files, name, &mut modules)?;
     }
     Ok(modules)
@@ -59,6 +64,18 @@ fn folder(kernel: &Path) -> Result<PathBuf> {
     let folders = ["lib/modules", "usr/lib/modules"].map(|folder| package.join(folder));
     let found = folders.into_iter().find(|folder| folder.is_dir());
     found.with_context(|| format!("no modules in {}", package.display()))
+}
+
+/// The names of what the kernels of a folder have built in: their `modules.builtin` list files.
+fn built_in(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for release in fs::read_dir(folder)? {
+        let list = fs::read_to_string(release?.path().join("modules.builtin"));
+        let files = list.unwrap_or_default();
+        let files = files.lines().map(Path::new).filter_map(Path::file_stem);
+        names.extend(files.map(|name| canonical(&name.to_string_lossy())));
+    }
+    Ok(names)
 }
 
 /// The kernel takes `-` and `_` in names for the same.

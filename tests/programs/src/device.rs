@@ -6,7 +6,7 @@ use std::ffi::c_void;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result};
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
@@ -79,6 +79,12 @@ pub struct Mapping {
     /// All bytes that are mapped.
     mapped: usize,
 }
+
+/// Integers that one access loads or stores.
+trait Word {}
+
+impl Word for AtomicU32 {}
+impl Word for AtomicU64 {}
 
 impl Mapping {
     /// Maps `pages` pages of a device from `offset`, shared.
@@ -160,6 +166,43 @@ impl Mapping {
         // SAFETY: mapped for reading and writing as long as `self` lives; other writers are no harm
         // to atomic bytes.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), self.size) }
+    }
+
+    /// The 32 bits at a multiple of 4.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn load32(&self, offset: usize) -> u32 {
+        self.word::<AtomicU32>(offset).load(Ordering::Relaxed)
+    }
+
+    /// The 64 bits at a multiple of 8.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn load64(&self, offset: usize) -> u64 {
+        self.word::<AtomicU64>(offset).load(Ordering::Relaxed)
+    }
+
+    /// Stores 64 bits at a multiple of 8 by one access.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn store64(&self, offset: usize, value: u64) {
+        self.word::<AtomicU64>(offset)
+            .store(value, Ordering::Relaxed);
+    }
+
+    /// A register, or a word of memory: `T` is an atomic integer.
+    fn word<T: Word>(&self, offset: usize) -> &T {
+        let inside = offset + size_of::<T>() <= self.size;
+        assert!(
+            inside && offset.is_multiple_of(size_of::<T>()),
+            "no word at {offset:#x}"
+        );
+        // SAFETY: mapped as long as `self` lives, aligned as pages are, and other writers are no harm
+        // to atomic integers, which any bits are.
+        unsafe { &*self.start.as_ptr().wrapping_byte_add(offset).cast() }
     }
 
     /// Writes bytes from `offset` on, as far as there is room.

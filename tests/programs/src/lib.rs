@@ -4,6 +4,7 @@
 //! message and a nonzero status if something is not as it should be.
 
 pub mod device;
+pub mod edu;
 pub mod events;
 pub mod grants;
 pub mod privcmd;

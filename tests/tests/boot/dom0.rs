@@ -4,11 +4,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, ensure};
+use dtoolkit::model::DeviceTree;
 use tests::case::Case;
-use tests::ramdisk;
+use tests::{dtb, ramdisk};
 use xtask::qemu::{GicVersion, Machine, Memory, Session};
 
 use super::{Test, needed};
+
+/// Where Dom0's kernel and ramdisk are handed over.
+const KERNEL_ADDRESS: u64 = 0x4900_0000;
+const RAMDISK_ADDRESS: u64 = 0x4e00_0000;
 
 /// Which kernel.
 #[derive(Clone, Copy)]
@@ -261,22 +266,51 @@ impl Dom0<'_> {
         Ok(session)
     }
 
+    /// As [`Dom0::boot`], on a machine whose device tree is not quite QEMU's own.
+    pub fn boot_edited(
+        &self,
+        case: &Case,
+        machine: Machine,
+        seconds: u32,
+        edit: impl FnOnce(&mut DeviceTree) -> Result<()>,
+    ) -> Result<Session> {
+        let ramdisk = case.write("ramdisk", self.ramdisk)?;
+        let mut described = machine.clone();
+        self.describe(&ramdisk, &mut described);
+        let mut tree = dtb::dump(&described)?;
+        edit(&mut tree)?;
+        let mut machine = case.with_tree(&machine, &tree.to_dtb())?;
+        let kernel = (self.kernel.to_path_buf(), KERNEL_ADDRESS);
+        machine.loads.extend([kernel, (ramdisk, RAMDISK_ADDRESS)]);
+        let mut session = case.boot_with(&machine, seconds)?;
+        session.expect("info: dom0: .* vCPU")?;
+        Ok(session)
+    }
+
     /// Starts the machine, whether or not Dom0 can be made.
     fn start(&self, case: &Case, mut machine: Machine, seconds: u32) -> Result<Session> {
         let ramdisk = case.write("ramdisk", self.ramdisk)?;
+        self.describe(&ramdisk, &mut machine);
+        case.boot_with(&machine, seconds)
+    }
+
+    /// Has QEMU load the files and describe them in its device tree.
+    fn describe(&self, ramdisk: &Path, machine: &mut Machine) {
         let loaders = [
             format!(
-                "guest-loader,kernel={},addr=0x49000000,\
+                "guest-loader,kernel={},addr={KERNEL_ADDRESS:#x},\
                  bootargs=console=hvc0 earlycon=xenboot {}",
                 self.kernel.display(),
                 self.arguments
             ),
-            format!("guest-loader,initrd={},addr=0x4e000000", ramdisk.display()),
+            format!(
+                "guest-loader,initrd={},addr={RAMDISK_ADDRESS:#x}",
+                ramdisk.display()
+            ),
         ];
         for loader in loaders {
             machine.extra.extend(["-device".into(), loader.into()]);
         }
-        case.boot_with(&machine, seconds)
     }
 }
 

@@ -1,17 +1,18 @@
 //! Dom0's PCI devices over message interrupts: through the ITS on GICv3, and through GICv2m frames.
+//! `fleet` has them behind an SMMU.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use dtoolkit::model::DeviceTree;
 use tests::case::Case;
 use tests::devices::{self, Devices, Slots};
-use tests::ramdisk;
-use xtask::qemu::{GicVersion, Machine, Session, SmmuStage};
+use tests::{dtb, ramdisk};
+use xtask::qemu::{GicVersion, Machine, Session};
 
 use super::dom0::{self, Dom0, Kernel};
 use super::{Test, needed};
 
 /// How long both devices are at work while all CPUs are busy: seconds of Dom0's clock.
-const LONG: u32 = 60;
-const SHORT: u32 = 5;
+const SECONDS: u32 = 5;
 /// Host seconds for the data's first way, for a page to each CPU, and for a round that begins at the
 /// end of a stress.
 const SPARE: u32 = 120;
@@ -22,29 +23,21 @@ struct Setting {
     kernel: Kernel,
     gic: GicVersion,
     cpus: u32,
-    /// The devices are behind an SMMU.
-    smmu: bool,
-    seconds: u32,
 }
 
 pub fn tests() -> Vec<Test> {
     let settings = [
-        (Kernel::V6_1, GicVersion::V3, 1, false, SHORT),
-        (Kernel::V6_1, GicVersion::V3, 2, true, SHORT),
-        (Kernel::V6_12, GicVersion::V3, 2, false, SHORT),
-        (Kernel::V6_12, GicVersion::V3, 4, true, LONG),
-        (Kernel::V6_1, GicVersion::V2, 2, false, SHORT),
-        (Kernel::V6_12, GicVersion::V2, 4, false, SHORT),
+        (Kernel::V6_1, GicVersion::V3, 1),
+        (Kernel::V6_12, GicVersion::V3, 2),
+        (Kernel::V6_1, GicVersion::V2, 2),
+        (Kernel::V6_12, GicVersion::V2, 4),
     ];
-    let mut tests = vec![Test::new("messages::no-its", without_its)];
-    for (kernel, gic, cpus, smmu, seconds) in settings {
-        let setting = Setting {
-            kernel,
-            gic,
-            cpus,
-            smmu,
-            seconds,
-        };
+    let mut tests = vec![
+        Test::new("messages::no-its", without_its),
+        Test::new("messages::no-v2m-frame", without_frame),
+    ];
+    for (kernel, gic, cpus) in settings {
+        let setting = Setting { kernel, gic, cpus };
         tests.push(Test::new(setting.name(), move |case| {
             in_dom0(case, setting)
         }));
@@ -54,18 +47,14 @@ pub fn tests() -> Vec<Test> {
 
 impl Setting {
     fn name(self) -> String {
-        let Self {
-            kernel, gic, cpus, ..
-        } = self;
-        let smmu = if self.smmu { "-smmuv3" } else { "" };
+        let Self { kernel, gic, cpus } = self;
         let release = kernel.release();
-        format!("messages::linux-{release}-gicv{gic}-{cpus}vcpu{smmu}")
+        format!("messages::linux-{release}-gicv{gic}-{cpus}vcpu")
     }
 
     fn machine(self, case: &Case) -> Machine {
         Machine {
             gic: self.gic,
-            smmu: self.smmu.then_some(SmmuStage::Second),
             ..dom0::machine(case, self.cpus)
         }
     }
@@ -83,7 +72,7 @@ fn in_dom0(case: &Case, setting: Setting) -> Result<()> {
         ramdisk: &ramdisk::with_contents(&busybox, &devices.contents(&kernel)?, script)?,
         arguments: "",
     };
-    let mut session = dom0.boot(case, machine, SPARE + setting.seconds)?;
+    let mut session = dom0.boot(case, machine, SPARE + SECONDS)?;
     exercise(&mut session, &devices, setting)?;
     dom0::power_off(&mut session)
 }
@@ -96,7 +85,7 @@ fn exercise(session: &mut Session, devices: &Devices, setting: Setting) -> Resul
     devices::expect_once(session)?;
     devices::expect_messages(session, setting.cpus)?;
     session.expect_prompt("# ")?;
-    session.send(&format!(". /lib/devices.sh; stress {}\n", setting.seconds))?;
+    session.send(&format!(". /lib/devices.sh; stress {SECONDS}\n"))?;
     let rounds = devices::expect_stress(session)?;
     session.expect_prompt("# ")?;
     session.send("sync\n")?;
@@ -104,13 +93,42 @@ fn exercise(session: &mut Session, devices: &Devices, setting: Setting) -> Resul
     devices.check_disk(Some(rounds.disk))
 }
 
-/// It is said, and devices work over INTx.
+/// An interrupt controller without an ITS.
 fn without_its(case: &Case) -> Result<()> {
-    let devices = Devices::new(case, Slots::APART)?;
     let mut machine = dom0::machine(case, 1);
     machine
         .extra
         .extend(["-machine", "its=off"].map(Into::into));
+    let said = "info: its: none: devices have no message interrupts";
+    wired_only(case, machine, said, |_| Ok(()))
+}
+
+/// A GICv2 without a frame for messages.
+fn without_frame(case: &Case) -> Result<()> {
+    let machine = Machine {
+        gic: GicVersion::V2,
+        ..dom0::machine(case, 1)
+    };
+    let said = "info: v2m: no frame: PCI devices have INTx only";
+    wired_only(case, machine, said, |tree| {
+        let frame = dtb::node(tree, "/intc@8000000")?.remove_child("v2m@8020000");
+        ensure!(frame.is_some(), "the board's GICv2 has no frame");
+        let bridge = dtb::node(tree, "/pcie@10000000")?;
+        for property in ["msi-map", "msi-parent"] {
+            bridge.remove_property(property);
+        }
+        Ok(())
+    })
+}
+
+/// It is said, and devices work over INTx.
+fn wired_only(
+    case: &Case,
+    mut machine: Machine,
+    said: &str,
+    edit: impl FnOnce(&mut DeviceTree) -> Result<()>,
+) -> Result<()> {
+    let devices = Devices::new(case, Slots::APART)?;
     devices.plug_into(&mut machine);
     let kernel = Kernel::V6_12.image(case)?;
     let busybox = needed(&case.artifacts.busybox, "no shell (XEN_RS_BUSYBOX)")?;
@@ -120,8 +138,8 @@ fn without_its(case: &Case) -> Result<()> {
         ramdisk: &ramdisk::with_contents(&busybox, &devices.contents(&kernel)?, script)?,
         arguments: "",
     };
-    let mut session = dom0.boot(case, machine, SPARE)?;
-    session.saw("info: its: none: devices have no message interrupts")?;
+    let mut session = dom0.boot_edited(case, machine, SPARE, edit)?;
+    session.saw(said)?;
     session.forbid(&devices::FAULTS)?;
     devices.expect_wired(&mut session)?;
     devices::expect_once(&mut session)?;

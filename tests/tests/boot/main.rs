@@ -8,6 +8,7 @@ mod dom0_devices;
 mod dom0_messages;
 mod entry;
 mod exceptions;
+mod fleet;
 mod fuzz;
 mod matrix;
 mod options;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         .chain(dom0_devices::tests())
         .chain(smmu::tests())
         .chain(dom0_messages::tests())
+        .chain(fleet::tests())
         .map(|test| trial(test, artifacts.clone()))
         .collect();
     let wanted = trials.iter().any(|trial| !arguments.is_filtered_out(trial));

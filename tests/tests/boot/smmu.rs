@@ -2,10 +2,12 @@
 
 use anyhow::{Result, ensure};
 use tests::case::Case;
+use tests::modules;
+use tests::monitor::Monitor;
 use tests::ramdisk::{self, Contents};
 use xtask::qemu::{GicVersion, Machine, Session, SmmuStage};
 
-use super::dom0::{self, Dom0, Kernel};
+use super::dom0::{self, Dom0, Kernel, type_line};
 use super::dom0_devices::in_dom0;
 use super::{Test, needed};
 use tests::devices::Slots;
@@ -14,8 +16,19 @@ use tests::devices::Slots;
 const COMPLAINTS: &str = "(warning|error): iommu: ";
 /// Dom0's memory, and what it tells the hypervisor in the log.
 const ARGUMENTS: &str = "dom0_mem=1G guest_loglvl=info";
-/// Memory that is not Dom0's, and an address of the board where nothing is.
-const TARGETS: [&str; 2] = ["0x41000000", "0x700000000"];
+const PAGE: usize = 4096;
+/// A page of the hypervisor's code, which does not change. Dom0 has its grant table where the image's
+/// first pages are.
+const HYPERVISOR: u64 = 0x4028_0000;
+/// An address of the board where nothing is.
+const NOTHING: u64 = 0x7_0000_0000;
+/// `GITS_TRANSLATER`.
+const DOORBELL: u64 = 0x809_0040;
+/// The malicious device behind a root port, and what the SMMU knows it by.
+const EDU: &str = "0000:01:00.0";
+const EDU_STREAM: &str = "stream 0x100";
+/// How many of them make a storm.
+const STORM_DEVICES: u32 = 16;
 
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
@@ -52,62 +65,199 @@ pub fn tests() -> Vec<Test> {
                 .map(drop)
         })
     }));
+    tests.push(Test::new("smmu::off", |case| {
+        let machine = Machine {
+            smmu: Some(SmmuStage::Second),
+            append: Some("dom0_mem=1G iommu=no".into()),
+            ..dom0::machine(case, 2)
+        };
+        in_dom0(case, Kernel::V6_12, machine, Slots::APART, 5, |session| {
+            session
+                .saw("warning: iommu: /smmuv3@.*: it is off by the command line .*: no isolation")
+                .map(drop)
+        })
+    }));
+    tests.push(Test::new("smmu::required-and-without-stage-2", |case| {
+        refuses_without_isolation(case, Some(SmmuStage::First), "/smmuv3@")
+    }));
+    tests.push(Test::new("smmu::required-and-none", |case| {
+        refuses_without_isolation(case, None, "the machine")
+    }));
     tests.push(Test::new("smmu::malicious-device", malicious_device));
+    tests.push(Test::new("smmu::storm-of-faults", storm));
     tests
 }
 
-/// Boots Dom0 with a device that moves memory as it is told.
-fn with_edu(case: &Case, machine: Machine) -> Result<Session> {
-    let busybox = needed(&case.artifacts.busybox, "no shell (XEN_RS_BUSYBOX)")?;
+/// The boot stops where the command line wants what the machine cannot.
+fn refuses_without_isolation(case: &Case, smmu: Option<SmmuStage>, who: &str) -> Result<()> {
+    let fault = case.refuses(&Machine {
+        smmu,
+        append: Some("iommu=required".into()),
+        ..case.virt()
+    })?;
+    let says_who = fault.contains(who) && fault.contains("iommu=required");
+    ensure!(says_who, "{fault}");
+    Ok(())
+}
+
+/// Boots Dom0 with a driver of malicious devices, and `modules`; runs `script`.
+fn with_edu(
+    case: &Case,
+    machine: Machine,
+    seconds: u32,
+    modules: &[&str],
+    script: &str,
+) -> Result<Session> {
+    let artifacts = &case.artifacts;
+    let busybox = needed(&artifacts.busybox, "no shell (XEN_RS_BUSYBOX)")?;
+    let programs = needed(&artifacts.programs, "no programs (XEN_RS_PROGRAMS)")?;
+    let kernel = Kernel::V6_12.image(case)?;
     let contents = Contents {
-        files: vec![(
-            "edu.sh".to_string(),
-            include_bytes!("../../src/edu.sh").to_vec(),
-        )],
+        programs: vec![programs.join("edu")],
+        modules: modules::with_dependencies(&kernel, modules)?,
         ..Contents::default()
     };
     let dom0 = Dom0 {
-        kernel: &Kernel::V6_1.image(case)?,
-        ramdisk: &ramdisk::with_contents(&busybox, &contents, ". /lib/edu.sh; edu_up")?,
-        arguments: "pci=nomsi",
+        kernel: &kernel,
+        ramdisk: &ramdisk::with_contents(&busybox, &contents, script)?,
+        arguments: "",
     };
-    let mut machine = machine;
-    let edu = "edu,addr=3,dma_mask=0xffffffffffff";
-    machine.extra.extend(["-device".into(), edu.into()]);
-    let mut session = dom0.boot(case, machine, 0)?;
-    session.expect("^EDU: 0000:00:03.0 says 0x010000ED")?;
+    let mut session = dom0.boot(case, machine, seconds)?;
     session.expect_prompt("# ")?;
     Ok(session)
 }
 
+/// A device is told to reach the hypervisor, nothing, and the ITS on behalf of another device.
 fn malicious_device(case: &Case) -> Result<()> {
-    let machine = Machine {
+    let disk = case.write("disk", &[0; 1 << 20])?;
+    let mut machine = Machine {
         smmu: Some(SmmuStage::Second),
+        append: Some(ARGUMENTS.into()),
         ..dom0::machine(case, 2)
     };
-    let mut session = with_edu(case, machine)?;
-    session.send(". /lib/edu.sh; edu_up\n")?;
-    session.expect("^EDU: 0000:00:03.0 says")?;
-    for target in TARGETS {
-        for (verb, access) in [("read", "read"), ("write", "write")] {
-            session.send(&format!("{verb}_memory {target}\n"))?;
-            let told = format!(
-                "warning: iommu: 0000:00:03.0 of d0: stream 0x18: {access} at {target}: nothing is mapped"
-            );
-            session.expect(&told)?;
-            session.expect_prompt("# ")?;
+    let drive = format!("if=none,id=disk,format=raw,file={}", disk.display());
+    for [option, value] in [
+        ["-device", "pcie-root-port,id=root,chassis=1,addr=1"],
+        ["-device", "edu,bus=root,dma_mask=0xffffffffffff"],
+        ["-drive", &drive],
+        ["-device", "nvme,drive=disk,serial=xen-rs,addr=2"],
+    ] {
+        machine.extra.extend([option.into(), value.into()]);
+    }
+    let mut monitor = Monitor::plug_into(&mut machine)?;
+    let script = "until [ -b /dev/nvme0n1 ]; do usleep 100000; done";
+    let mut session = with_edu(case, machine, 30, &["nvme"], script)?;
+
+    let before = monitor.memory(HYPERVISOR, PAGE)?;
+    for address in [HYPERVISOR, NOTHING] {
+        for (verb, done) in [("read", "read"), ("write", "wrote")] {
+            type_line(&mut session, &format!("edu {verb} {address:#x}"))?;
+            // Of what it was to read it has seen nothing.
+            let end = match verb {
+                "read" => ": 0x.. all over",
+                _ => "",
+            };
+            session.expect(&format!("^EDU: {done} {address:#x}{end}"))?;
+            expect_told(&mut session, verb, address, "nothing is mapped there")?;
         }
     }
-    // Each was one line; the rest of it was counted.
+    let after = monitor.memory(HYPERVISOR, PAGE)?;
+    ensure!(before == after, "the hypervisor's memory has changed");
+    ensure!(
+        before.iter().any(|byte| *byte != before[0]),
+        "there is no hypervisor"
+    );
+
+    foreign_interrupts(&mut session)?;
+
+    // Each fault was one line; the rest of it was counted.
     dom0::press_keys(&mut session, "i")?;
     let kept =
-        r"info: +at \d+ ms: 0000:00:03.0 of d0: .*: write at 0x700000000: .* \((\d+) times\)$";
-    let times: u64 = session.expect(kept)?[1].parse()?;
+        format!(r"info: +at \d+ ms: {EDU} of d0: .*: write at {NOTHING:#x}: .* \((\d+) times\)$");
+    let times: u64 = session.expect(&kept)?[1].parse()?;
     ensure!(times > 64, "only {times} faults of one transfer");
     dom0::press_keys(&mut session, "")?;
     // What reaches Dom0's own memory is no fault.
     session.forbid(&[COMPLAINTS])?;
-    session.send("read_memory 0x60000000\n")?;
+    type_line(&mut session, "edu read 0x60000000")?;
     session.expect("^EDU: read 0x60000000")?;
+    dom0::power_off(&mut session)
+}
+
+/// The log has had, or has soon, a line about a transfer of the malicious device.
+fn expect_told(session: &mut Session, verb: &str, address: u64, why: &str) -> Result<()> {
+    let told = format!("warning: iommu: {EDU} of d0: {EDU_STREAM}: {verb} at {address:#x}: {why}");
+    if session.saw(&told).is_err() {
+        session.expect(&told)?;
+    }
+    type_line(session, "")?;
+    session.expect_prompt("# ")
+}
+
+/// The disk's events are those of the disk: neither the device that writes their numbers to the
+/// doorbell nor a CPU that does can raise their interrupts. The doorbell can only be written, and by
+/// devices.
+fn foreign_interrupts(session: &mut Session) -> Result<()> {
+    let mut counts = |when| -> Result<Vec<String>> {
+        let count = "awk '/nvme0q/ { print $NF \":\" $2 + $3 }' /proc/interrupts | tr '\\n' ' '";
+        type_line(session, &format!("echo DISK {when}: $({count})"))?;
+        let line = session.expect(&format!(
+            r"^DISK {when}: (nvme0q0:\d+ nvme0q1:\d+ nvme0q2:\d+)"
+        ))?;
+        if when == "before" {
+            type_line(session, &format!("edu doorbell {DOORBELL:#x} 3"))?;
+            session.expect("^EDU: rang 3 times")?;
+            type_line(
+                session,
+                &format!("devmem {DOORBELL:#x} 32 1; echo wrote it"),
+            )?;
+            session.expect("^wrote it")?;
+        }
+        Ok(line)
+    };
+    let (before, after) = (counts("before")?, counts("after")?);
+    ensure!(before[1] == after[1], "{before:?}, then {after:?}");
+    let page = DOORBELL & !(PAGE as u64 - 1);
+    type_line(session, &format!("edu read {page:#x}"))?;
+    session.expect(&format!("^EDU: read {page:#x}: 0x.. all over"))?;
+    expect_told(session, "read", page, "it is not allowed there")
+}
+
+/// A million faults of many devices at once leave Dom0 nine tenths of its speed. Time is counted in
+/// instructions, 8 nanoseconds each: what QEMU itself needs for a fault costs the machine nothing.
+fn storm(case: &Case) -> Result<()> {
+    const FAULTS: u64 = 1_000_000;
+    let mut machine = Machine {
+        smmu: Some(SmmuStage::Second),
+        append: Some(ARGUMENTS.into()),
+        ..dom0::machine(case, 1)
+    };
+    machine
+        .extra
+        .extend(["-icount", "shift=3,sleep=off"].map(Into::into));
+    for slot in 1..=STORM_DEVICES {
+        let edu = format!("edu,addr={slot:#x},dma_mask=0xffffffffffff");
+        machine.extra.extend(["-device".into(), edu.into()]);
+    }
+    let mut session = with_edu(case, machine, 240, &[], "")?;
+    type_line(&mut session, &format!("edu storm {NOTHING:#x} {FAULTS}"))?;
+    let line = session.expect(
+        r"^EDU: (\d+) faults of (\d+) devices in \d+ ms: ([0-9.]+) % of the speed without",
+    )?;
+    let (faults, devices): (u64, u32) = (line[1].parse()?, line[2].parse()?);
+    ensure!(faults >= FAULTS && devices == STORM_DEVICES, "{}", line[0]);
+    let speed: f64 = line[3].parse()?;
+    ensure!(speed >= 90.0, "{}", line[0]);
+    session.expect_prompt("# ")?;
+    session.saw("warning: iommu: .*: more faults than it can report")?;
+    // Not every fault had a line.
+    let told = session
+        .seen()
+        .iter()
+        .filter(|line| line.contains("warning: iommu: "));
+    ensure!(told.count() < 200, "the log has too much of it");
+    dom0::press_keys(&mut session, "i")?;
+    session.expect(r"info: +at \d+ ms: 0000:00:0.\.0 of d0: .*: write at 0x7")?;
+    dom0::press_keys(&mut session, "")?;
     dom0::power_off(&mut session)
 }
