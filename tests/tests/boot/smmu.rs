@@ -10,7 +10,7 @@ use xtask::qemu::{GicVersion, Machine, Session, SmmuStage};
 use super::dom0::{self, Dom0, Kernel, type_line};
 use super::dom0_devices::in_dom0;
 use super::{Test, needed};
-use tests::devices::Slots;
+use tests::devices::{self, Devices, Slots};
 
 /// What the hypervisor says of devices that reach what they must not, or of an IOMMU that fails.
 const COMPLAINTS: &str = "(warning|error): iommu: ";
@@ -83,6 +83,26 @@ pub fn tests() -> Vec<Test> {
     tests.push(Test::new("smmu::required-and-none", |case| {
         refuses_without_isolation(case, None, "the machine")
     }));
+    tests.push(Test::new("smmu::no-direct-map-and-none", |case| {
+        let machine = Machine {
+            append: Some("dom0_mem=1G dom0=no-direct-map".into()),
+            ..dom0::machine(case, 2)
+        };
+        in_dom0(case, Kernel::V6_1, machine, Slots::APART, 5, |session| {
+            let reason = "there is no IOMMU that isolates";
+            session
+                .saw(&format!(
+                    "warning: dom0: it is direct-mapped in spite of .*: {reason}"
+                ))
+                .map(drop)
+        })
+    }));
+    for (kernel, cpus) in [(Kernel::V6_1, 2), (Kernel::V6_12, 4)] {
+        let name = format!("smmu::no-direct-map-linux-{}-{cpus}vcpu", kernel.release());
+        tests.push(Test::new(name, move |case| {
+            no_direct_map(case, kernel, cpus)
+        }));
+    }
     tests.push(Test::new("smmu::malicious-device", malicious_device));
     tests.push(Test::new("smmu::storm-of-faults", storm));
     tests
@@ -98,6 +118,58 @@ fn refuses_without_isolation(case: &Case, smmu: Option<SmmuStage>, who: &str) ->
     let says_who = fault.contains(who) && fault.contains("iommu=required");
     ensure!(says_who, "{fault}");
     Ok(())
+}
+
+/// Dom0 sees its memory elsewhere than where it is and knows it; its devices find it nevertheless.
+fn no_direct_map(case: &Case, kernel: Kernel, cpus: u32) -> Result<()> {
+    /// `XENFEAT_not_direct_mapped` and `XENFEAT_direct_mapped`.
+    const MAPPED: [u32; 2] = [1 << 16, 1 << 17];
+    let devices = Devices::new(case, Slots::APART)?;
+    let mut machine = Machine {
+        smmu: Some(SmmuStage::Second),
+        append: Some("dom0_mem=1G dom0=no-direct-map iommu=required".into()),
+        ..dom0::machine(case, cpus)
+    };
+    devices.plug_into(&mut machine);
+    let kernel = kernel.image(case)?;
+    let busybox = needed(&case.artifacts.busybox, "no shell (XEN_RS_BUSYBOX)")?;
+    let programs = needed(&case.artifacts.programs, "no programs (XEN_RS_PROGRAMS)")?;
+    let mut contents = devices.contents(&kernel)?;
+    contents.programs.push(programs.join("version"));
+    let privcmd = modules::with_dependencies(&kernel, &["xen-privcmd"])?;
+    contents.modules.extend(privcmd);
+    let script =
+        "version; . /lib/devices.sh; devices_up && rebind && devices_once; messages; follow";
+    let dom0 = Dom0 {
+        kernel: &kernel,
+        ramdisk: &ramdisk::with_contents(&busybox, &contents, script)?,
+        arguments: "",
+    };
+    let mut session = dom0.boot(case, machine, 300)?;
+    let [_, seen, real] = session
+        .saw("info: dom0: RAM at (0x[0-9a-f]+)-.*, which is (0x[0-9a-f]+)-")?
+        .try_into()
+        .unwrap_or_default();
+    ensure!(seen != real, "it is at {seen}, which is {real}");
+    session.forbid(&devices::FAULTS)?;
+    session.forbid(&["(warning|error): (iommu|its|pci|d0): "])?;
+    let features = session
+        .expect("^VERSION: features 0x([0-9a-f]+)")?
+        .swap_remove(1);
+    let features = u32::from_str_radix(&features, 16)?;
+    let mapped = MAPPED.map(|bit| features & bit != 0);
+    ensure!(mapped == [true, false], "features {features:#x}");
+    session.expect(r"^DEVICES: address 10\.0\.2\.\d+")?;
+    devices::expect_once(&mut session)?;
+    devices::expect_messages(&mut session, cpus)?;
+    session.expect_prompt("# ")?;
+    type_line(&mut session, ". /lib/devices.sh; stress 5")?;
+    let rounds = devices::expect_stress(&mut session)?;
+    session.expect_prompt("# ")?;
+    type_line(&mut session, "sync")?;
+    session.expect_prompt("# ")?;
+    devices.check_disk(Some(rounds.disk))?;
+    dom0::power_off(&mut session)
 }
 
 /// Boots Dom0 with a driver of malicious devices, and `modules`; runs `script`.

@@ -64,8 +64,10 @@ pub struct Domain {
     pub vgic: Vgic<Masking>,
     /// Which of its vCPUs run.
     pub power: IrqLock<Power>,
-    /// Its RAM.
+    /// Its RAM, as it sees it.
     pub ram: Vec<GpaRange>,
+    /// Whether its guest frames are the host's frames with the same numbers.
+    pub is_direct_mapped: bool,
     /// Where it finds its interrupt controller.
     pub gic_frames: Vec<(Region, GpaRange)>,
     /// What it has for messages of its devices.
@@ -102,11 +104,6 @@ impl Domain {
     /// Whether it is the control domain.
     pub fn is_control(&self) -> bool {
         self.id == DomId::new(0)
-    }
-
-    /// Whether its guest frames are the host's frames with the same numbers.
-    pub fn is_direct_mapped(&self) -> bool {
-        self.is_control()
     }
 
     /// Pages of RAM that are its own, whether or not it has them mapped.

@@ -18,7 +18,7 @@ use crate::memory::frames;
 /// [`P2mError`]: it is not there to be taken.
 pub fn decrease(domain: &Domain, gfn: Gfn) -> Result<(), P2mError> {
     let frame = domain.space.lock().take_ram(gfn)?;
-    if !domain.is_direct_mapped() {
+    if !domain.is_direct_mapped {
         frames::give_up(frame, domain.id);
     }
     Ok(())
@@ -31,7 +31,7 @@ pub fn decrease(domain: &Domain, gfn: Gfn) -> Result<(), P2mError> {
 /// [`P2mError`]; nothing has changed.
 pub fn populate(domain: &Domain, gfn: Gfn) -> Result<(), P2mError> {
     let mut space = domain.space.lock();
-    if domain.is_direct_mapped() {
+    if domain.is_direct_mapped {
         let frame = Mfn::new(gfn.get());
         if frames::owner_of_ram(frame) != Some(domain.id) {
             return Err(P2mError::NotOwnRam(gfn));

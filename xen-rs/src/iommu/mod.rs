@@ -89,6 +89,24 @@ pub enum AttachError {
 static UNITS: Once<Vec<Unit>> = Once::new();
 /// Whether the log has who is attached to what.
 static VERBOSE: AtomicBool = AtomicBool::new(false);
+/// Whether every PCI function, and every device of which the tree says that an IOMMU is before it, is
+/// held back.
+///
+/// # Errors
+/// What is not.
+pub fn check_all_guarded() -> Result<(), String> {
+    if !translates() {
+        return Err("there is no IOMMU that isolates".to_string());
+    }
+    if let Some(unit) = units().find(|unit| matches!(unit.state, State::Passes)) {
+        return Err(unit.path.clone() + " lets everything pass");
+    }
+    match requesters::unguarded().next() {
+        Some(bridge) => Err(bridge.to_string() + " has no IOMMU before it"),
+        None => Ok(()),
+    }
+}
+
 /// Whether an IOMMU reads page tables past the caches.
 static READS_MEMORY: AtomicBool = AtomicBool::new(false);
 
@@ -257,6 +275,24 @@ fn units() -> impl Iterator<Item = &'static Unit> {
 /// Whether devices are behind an IOMMU that translates what they access.
 pub fn translates() -> bool {
     units().any(|unit| matches!(unit.state, State::Isolates(_)))
+}
+
+/// Whether every PCI function, and every device of which the tree says that an IOMMU is before it, is
+/// held back.
+///
+/// # Errors
+/// What is not.
+pub fn check_all_guarded() -> Result<(), String> {
+    if !translates() {
+        return Err("there is no IOMMU that isolates".to_string());
+    }
+    if let Some(unit) = units().find(|unit| matches!(unit.state, State::Passes)) {
+        return Err(unit.path.clone() + " lets everything pass");
+    }
+    match requesters::unguarded().next() {
+        Some(bridge) => Err(bridge.to_string() + " has no IOMMU before it"),
+        None => Ok(()),
+    }
 }
 
 /// Whether an IOMMU reads page tables past the caches: a descriptor must then be cleaned to memory.
