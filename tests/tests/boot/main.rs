@@ -14,14 +14,17 @@ mod guests;
 mod matrix;
 mod options;
 mod pci;
+mod slowest;
 mod smmu;
 mod xrs;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use slowest::Slowest;
 use tests::artifacts::Artifacts;
 use tests::case::Case;
 
@@ -65,6 +68,7 @@ fn needed<T: Clone>(file: &Option<T>, name: &'static str) -> Result<T> {
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let artifacts = Artifacts::from_env().map(Arc::new);
+    let slowest = Arc::new(Slowest::default());
     let trials: Vec<_> = matrix::tests()
         .into_iter()
         .chain(entry::tests())
@@ -82,21 +86,28 @@ fn main() -> ExitCode {
         .chain(pci::tests())
         .chain(xrs::tests())
         .chain(fleet::tests())
-        .map(|test| trial(test, artifacts.clone()))
+        .map(|test| trial(test, artifacts.clone(), slowest.clone()))
         .collect();
     let wanted = trials.iter().any(|trial| !arguments.is_filtered_out(trial));
     if artifacts.is_none() && wanted && !arguments.list {
         eprintln!("SKIPPED: no image to boot: `cargo xtask test` builds it and runs these tests");
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    print!("{slowest}");
+    conclusion.exit_code()
 }
 
-fn trial(test: Test, artifacts: Option<Arc<Artifacts>>) -> Trial {
+fn trial(test: Test, artifacts: Option<Arc<Artifacts>>, slowest: Arc<Slowest>) -> Trial {
     let Some(artifacts) = artifacts else {
         return Trial::test(test.name, || Ok(())).with_ignored_flag(true);
     };
     let Test { name, body } = test;
-    Trial::ignorable_test(name.clone(), move || run(&artifacts, &name, body))
+    Trial::ignorable_test(name.clone(), move || {
+        let start = Instant::now();
+        let outcome = run(&artifacts, &name, body);
+        slowest.note(&name, start.elapsed());
+        outcome
+    })
 }
 
 fn run(artifacts: &Artifacts, name: &str, body: Body) -> Result<Completion, Failed> {
