@@ -167,7 +167,10 @@ fn held(toolstack: &Toolstack) -> Result<()> {
     );
     drop(page);
     let after = toolstack.free_pages()?;
-    ensure!(after == before, "{after} pages of {before} free");
+    ensure!(
+        after >= now + 3,
+        "{after} pages free, and {now} with 3 mapped"
+    );
     println!("DOMAINS: 3 pages held");
     Ok(())
 }
