@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use xen_core::its::{DeviceId, Owner};
 use xen_core::vgic::{Access, BadAddress, CpuId, Direction, Effects, GuestMemory};
-use xen_core::vits::{Config, Effect, GuestDeviceId, Offer, Outside, Step, Vits, VitsError};
+use xen_core::vits::{Config, Effect, GuestDeviceId, Next, Offer, Outside, Step, Vits, VitsError};
 use xen_types::{Gpa, GpaRange};
 
 use super::space::Window;
@@ -168,18 +168,25 @@ impl Domain {
             page: Cell::from_mut(queue),
         };
         for _ in 0..STEPS {
-            match vits.step(&memory) {
-                Step::Idle => return false,
-                Step::Again => {}
-                Step::Effect(Effect::Raise { lpi, .. }) => self.vgic.raise_lpi(lpi, effects),
-                Step::Effect(effect) => self.perform(vits, effect, &memory, effects),
+            match vits.next_message(&memory) {
+                Next::Idle => return false,
+                Next::Message(lpi) => self.vgic.raise_lpi(lpi, effects),
+                Next::Other => self.step(vits, &memory, effects),
             }
         }
         true
     }
 
-    /// Carries out what does not happen as often as messages.
+    /// Does what does not happen as often as messages.
     #[inline(never)]
+    fn step(&self, vits: &mut Vits, memory: &Queue<'_>, effects: &mut Effects) {
+        match vits.step(memory) {
+            Step::Idle | Step::Again => {}
+            Step::Effect(Effect::Raise { lpi, .. }) => self.vgic.raise_lpi(lpi, effects),
+            Step::Effect(effect) => self.perform(vits, effect, memory, effects),
+        }
+    }
+
     fn perform(&self, vits: &mut Vits, effect: Effect, memory: &Queue<'_>, effects: &mut Effects) {
         let Some(services) = its::services() else {
             return;
@@ -235,7 +242,7 @@ impl GuestMemory for Queue<'_> {
         Memory(self.domain).read(at, into)
     }
 
-    #[inline]
+    #[inline(always)]
     fn read_words<const COUNT: usize>(&self, at: Gpa) -> Result<[u64; COUNT], BadAddress> {
         let mut page = self.page.get();
         let words = self.domain.space.lock().read_words(at, &mut page);

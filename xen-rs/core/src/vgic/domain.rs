@@ -329,6 +329,7 @@ impl<L: Locking> Vgic<L> {
 
     /// A message arrived: in constant time and without allocation. An LPI that no event is mapped
     /// to stays as it is.
+    #[inline(always)]
     pub fn raise_lpi(&self, lpi: Lpi, effects: &mut Effects) {
         let Some(lpis) = &self.lpis else {
             return;

@@ -78,8 +78,8 @@ impl Vits {
                 Ok(self.attached(mapping, |lpi, _| Effect::Unmap { source, lpi }))
             }
             Command::Int { device, event } => {
-                let raised = self.raise(device, event)?;
-                Ok(raised.map_or(Begun::Nothing, Begun::Effect))
+                let (mapping, source) = self.mapped(device, event)?;
+                Ok(self.attached(mapping, |lpi, _| Effect::Raise { source, lpi }))
             }
             Command::Clear { device, event } => {
                 let (mapping, source) = self.mapped(device, event)?;
@@ -106,17 +106,13 @@ impl Vits {
         }
     }
 
-    /// An event happens.
+    /// What a message raises that is as it should be.
     #[inline]
-    pub(super) fn raise(
-        &self,
-        device: DeviceId,
-        event: EventId,
-    ) -> Result<Option<Effect>, Refusal> {
-        let (mapping, source) = self.mapped(device, event)?;
-        let lpi = mapping.lpi;
-        let attached = self.target(mapping.collection);
-        Ok(attached.map(|_| Effect::Raise { source, lpi }))
+    pub(super) fn message(&self, device: DeviceId, event: EventId) -> Option<Lpi> {
+        let device = self.device(GuestDeviceId(device.0)).ok()?;
+        let event = GuestEventId(event.0);
+        let mapping = device.mapping(event).filter(|_| device.has_room(event))?;
+        self.target(mapping.collection).map(|_| mapping.lpi)
     }
 
     fn map_device(

@@ -54,6 +54,7 @@ pub use crate::its::Source;
 use crate::its::command::Command;
 use crate::its::layout::Typer;
 use crate::vgic::{Access, CpuId, GuestMemory};
+use xen_types::Lpi;
 
 /// What a domain's ITS is made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -112,6 +113,18 @@ pub enum Step {
     Effect(Effect),
     /// Nothing has to be done outside, but there is more.
     Again,
+}
+
+/// What a guest's next command is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Next {
+    /// There is none.
+    Idle,
+    /// It was a message, which raises this.
+    Message(Lpi),
+    /// It is for [`Vits::step`].
+    Other,
 }
 
 /// Whether the guest's commands are all executed.
@@ -258,7 +271,28 @@ impl Vits {
         self.registers.access(self.typer, busy, access)
     }
 
+    /// Executes the guest's next command if it is a message that raises something, without the detours
+    /// of [`Vits::step`]: it is the one that counts, and all of it is in one place.
+    #[inline(always)]
+    pub fn next_message(&mut self, memory: &impl GuestMemory) -> Next {
+        if self.job.is_some() {
+            return Next::Other;
+        }
+        let Some(words) = self.registers.next_command(memory) else {
+            return Next::Idle;
+        };
+        let message = Command::raised(words);
+        match message.and_then(|(device, event)| self.message(device, event)) {
+            Some(lpi) => {
+                self.registers.advance();
+                Next::Message(lpi)
+            }
+            None => Next::Other,
+        }
+    }
+
     /// Goes on with the guest's commands: reads one, or does a part of what one asks for.
+    #[inline(never)]
     pub fn step(&mut self, memory: &impl GuestMemory) -> Step {
         if self.job.is_some() {
             return self.go_on();
@@ -266,19 +300,6 @@ impl Vits {
         let Some(words) = self.registers.next_command(memory) else {
             return Step::Idle;
         };
-        // The one that counts: it is a message.
-        if let Some((device, event)) = Command::raised(words) {
-            let step = match self.raise(device, event) {
-                Ok(Some(effect)) => Step::Effect(effect),
-                Ok(None) => Step::Again,
-                Err(refusal) => {
-                    self.refuse(refusal);
-                    Step::Again
-                }
-            };
-            self.registers.advance();
-            return step;
-        }
         let begun = Command::decode(words)
             .map_err(Refusal::Unknown)
             .and_then(|command| self.begin(command));

@@ -175,6 +175,7 @@ impl Registers {
     }
 
     /// Copies the next command, if there is one. A queue that cannot be read stalls.
+    #[inline(always)]
     pub fn next_command(&mut self, memory: &impl GuestMemory) -> Option<Words> {
         if self.is_idle() {
             return None;

@@ -282,6 +282,7 @@ impl Lpis {
     }
 
     /// Returns the CPU that has something new to look at.
+    #[inline(always)]
     pub(super) fn raise(&mut self, lpi: Lpi) -> Option<CpuId> {
         let entry = self.entries.get_mut(lpi.number() as usize)?;
         // Without EnableLPIs it is lost (12.11.2).

@@ -7,6 +7,7 @@ use std::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::vits::Next;
 
 const DEVICES: [u32; 3] = [8, 9, 10];
 const EVENTS: u32 = 4;
@@ -189,6 +190,23 @@ proptest! {
             prop_assert!(guest.vits.remove_device(GuestDeviceId(device)).is_ok());
         }
         prop_assert!(outside.is_empty());
+    }
+
+    /// The short way to execute messages executes them and nothing else, as the long way does.
+    #[test]
+    fn a_message_is_the_same_by_either_way(commands in prop::collection::vec(command(), 0..80)) {
+        let (mut one, mut other) = (guest_with_devices(), guest_with_devices());
+        for command in commands {
+            let raised = match one.run(command)[..] {
+                [Effect::Raise { lpi, .. }] => Next::Message(lpi),
+                _ => Next::Other,
+            };
+            other.queue(command.encode());
+            let next = other.vits.next_message(&other.memory);
+            prop_assert_eq!(next, raised, "{:?}", command);
+            other.finish();
+            prop_assert_eq!(other.vits.next_message(&other.memory), Next::Idle);
+        }
     }
 
     /// Nothing panics, nothing runs without end, and no effect names what is not the domain's.
