@@ -41,18 +41,22 @@ pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for gic in GICS {
         for kernel in [Kernel::V6_1, Kernel::V6_12] {
-            let mut add = |what, seconds, body: fn(&mut Session) -> Result<()>| {
-                let name = format!("abi::{what}-linux-{}-gicv{gic}", kernel.release());
-                tests.push(Test::new(name, move |case| {
-                    in_dom0(case, kernel, gic, seconds, body)
-                }));
-            };
-            add("version", 0, version);
-            add("events", 0, events);
-            add("grants", 0, grants);
-            add("refusals", 0, refusals);
-            add("devices", 0, devices);
-            add("random-hypercalls", RANDOM_SPARE, random_hypercalls);
+            let name = format!("abi::user-space-linux-{}-gicv{gic}", kernel.release());
+            tests.push(Test::new(name, move |case| {
+                in_dom0(case, kernel, gic, RANDOM_SPARE, |session| {
+                    for body in [
+                        version,
+                        devices,
+                        events,
+                        grants,
+                        refusals,
+                        random_hypercalls,
+                    ] {
+                        body(session)?;
+                    }
+                    Ok(())
+                })
+            }));
         }
     }
     for kernel in [Kernel::V6_1, Kernel::V6_12] {

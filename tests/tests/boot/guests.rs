@@ -14,16 +14,15 @@ const SPARE: u32 = 120;
 pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for gic in GICS {
-        let mut add = |what, kernel: Kernel, body: fn(&mut Session) -> Result<()>| {
-            let release = kernel.release();
-            let name = format!("guests::{what}-linux-{release}-gicv{gic}");
+        for kernel in [Kernel::V6_12, Kernel::V6_1] {
+            let name = format!("guests::lives-linux-{}-gicv{gic}", kernel.release());
             tests.push(Test::new(name, move |case| {
-                in_dom0(case, kernel, gic, SPARE, body)
+                in_dom0(case, kernel, gic, SPARE, |session| {
+                    life(session)?;
+                    cycles(session)
+                })
             }));
-        };
-        add("life", Kernel::V6_12, life);
-        add("life", Kernel::V6_1, life);
-        add("cycles", Kernel::V6_12, cycles);
+        }
         for (dom0, guest) in [(Kernel::V6_12, Kernel::V6_1), (Kernel::V6_1, Kernel::V6_12)] {
             let (above, below) = (guest.release(), dom0.release());
             let name = format!("guests::linux-{above}-under-{below}-gicv{gic}");
