@@ -23,19 +23,23 @@ const SPARE: u32 = 300;
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![Test::new("devices::bare-linux", bare_linux)];
+    let settings = [
+        (Kernel::V6_1, GicVersion::V2, 1, Slots::APART),
+        (Kernel::V6_12, GicVersion::V2, 2, Slots::SHARED),
+        (Kernel::V6_12, GicVersion::V3, 1, Slots::APART),
+        (Kernel::V6_1, GicVersion::V3, 2, Slots::SHARED),
+    ];
+    for (kernel, gic, cpus, slots) in settings {
+        let name = format!("devices::linux-{}-gicv{gic}-{cpus}vcpu", kernel.release());
+        tests.push(Test::new(name, move |case| {
+            let machine = Machine {
+                gic,
+                ..dom0::machine(case, cpus)
+            };
+            in_dom0(case, kernel, machine, slots, SHORT, |_| Ok(()))
+        }));
+    }
     for gic in GICS {
-        for kernel in [Kernel::V6_1, Kernel::V6_12] {
-            for (cpus, slots) in [(1, Slots::APART), (2, Slots::SHARED)] {
-                let name = format!("devices::linux-{}-gicv{gic}-{cpus}vcpu", kernel.release());
-                tests.push(Test::new(name, move |case| {
-                    let machine = Machine {
-                        gic,
-                        ..dom0::machine(case, cpus)
-                    };
-                    in_dom0(case, kernel, machine, slots, SHORT, |_| Ok(()))
-                }));
-            }
-        }
         // Each kernel on one of the controllers.
         let kernel = match gic {
             GicVersion::V2 => Kernel::V6_12,
