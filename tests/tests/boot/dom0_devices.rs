@@ -8,7 +8,7 @@ use tests::devices::{self, Devices, Slots};
 use tests::ramdisk;
 use xtask::qemu::{GicVersion, Machine, Session, Start};
 
-use super::dom0::{self, Dom0, Kernel};
+use super::dom0::{self, Dom0, Kernel, NO_TRIALS};
 use super::{Test, needed};
 
 /// The interrupt controllers that Dom0 boots on.
@@ -70,7 +70,7 @@ fn bare_linux(case: &Case) -> Result<()> {
         start: Start::Kernel(kernel),
         virtualization: false,
         cpus: 2,
-        append: Some("console=ttyAMA0 pci=nomsi".into()),
+        append: Some(format!("console=ttyAMA0 pci=nomsi {NO_TRIALS}")),
         extra: vec!["-initrd".into(), ramdisk.into()],
         ..case.virt()
     };

@@ -6,7 +6,7 @@ use xtask::qemu::{GicVersion, Session};
 use super::Test;
 use super::abi::{GICS, in_dom0, run};
 use super::dom0::Kernel;
-use super::xrs::{killed_at_every_call, machine, one_guest};
+use super::xrs::{killed_at_calls, machine, one_guest};
 
 /// Host seconds that the cycles may take more than another test.
 const SPARE: u32 = 120;
@@ -32,7 +32,7 @@ pub fn tests() -> Vec<Test> {
         }
     }
     tests.push(Test::new("guests::killed-at-every-call", |case| {
-        killed_at_every_call(case, machine(case, GicVersion::V3))
+        killed_at_calls(case, machine(case, GicVersion::V3), 1)
     }));
     tests
 }

@@ -126,7 +126,7 @@ fn same_dump(case: &Case, kernel: Kernel, gic: GicVersion) -> Result<()> {
         virtualization: false,
         gic,
         cpus: 2,
-        append: Some("console=ttyAMA0".into()),
+        append: Some(format!("console=ttyAMA0 {}", dom0::NO_TRIALS)),
         extra: vec!["-initrd".into(), case.write("bare-ramdisk", &disk)?.into()],
         ..case.virt()
     };
