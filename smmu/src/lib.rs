@@ -2,7 +2,7 @@
 //!
 //! An IOMMU tells devices apart by [`StreamId`]. Each stream either reaches what the stage 2 of one
 //! domain maps ([`Stage2`], the tables that the CPUs use) or nothing ([`Iommu`]). What was unmapped
-//! is free only once neither CPUs nor IOMMUs can reach it ([`Unmapped`]).
+//! is free only once neither CPUs nor IOMMUs can reach it ([`forget`]).
 //!
 //! Hardware lies behind small traits ([`Registers`], [`DmaMemory`], [`Clock`]), so that drivers run
 //! on the host against IOMMUs in software (`simulated`).
@@ -14,9 +14,9 @@ extern crate std;
 
 mod error;
 mod fault;
+mod forget;
 mod hardware;
 mod iommu;
-mod retire;
 #[cfg(any(test, feature = "simulated"))]
 pub mod simulated;
 mod stage2;
@@ -25,8 +25,8 @@ pub mod v3;
 
 pub use error::IommuError;
 pub use fault::{Access, Fault, FaultLog, Reason};
+pub use forget::{Translators, forget};
 pub use hardware::{Clock, DmaMemory, Hardware, Registers};
 pub use iommu::{Invalidation, Iommu, Service};
-pub use retire::{Invalidated, Translators, Unmapped};
 pub use stage2::{Stage2, Stage2Refused, Vmid, Walk};
 pub use stream::StreamId;

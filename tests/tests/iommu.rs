@@ -8,7 +8,7 @@ use smmu::simulated::{Denied, Ids, Machine};
 use smmu::v3::{Capabilities, Setup, Smmu};
 use smmu::{Access, DmaMemory, Invalidation, Iommu, Stage2, StreamId, Vmid, Walk};
 use xen_core::paging::stage2::{self, Attributes, Geometry};
-use xen_core::paging::{OutOfTables, PageTable, TableMemory};
+use xen_core::paging::{OutOfTables, PageTable, Remembered, TableMemory, Unreachable};
 use xen_types::{Gpa, GpaRange, Hpa, Mfn, PAGE_SIZE};
 
 const NIC: StreamId = StreamId::new(0x10);
@@ -37,7 +37,8 @@ impl TableMemory for Tables {
         Ok(table.frame())
     }
 
-    fn free(&mut self, table: Mfn) {
+    fn free(&mut self, table: Unreachable<Mfn>) {
+        let table = table.release();
         self.machine.free(table.address().unwrap(), PAGE_SIZE);
     }
 
@@ -54,11 +55,17 @@ impl TableMemory for Tables {
         self.machine.barrier();
     }
 
-    fn invalidate(&mut self, address: u64) {
+    fn invalidate(&mut self, address: u64) -> Result<(), Remembered> {
         let range = GpaRange::new(Gpa::new(address), PAGE_SIZE).unwrap();
         let mut smmu = self.smmu.borrow_mut();
         smmu.invalidate(VMID, Invalidation::Range(range)).unwrap();
         smmu.sync().unwrap();
+        Ok(())
+    }
+
+    fn retire(&mut self) -> Result<(), Remembered> {
+        // The device goes on walking them.
+        Err(Remembered)
     }
 }
 

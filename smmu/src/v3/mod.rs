@@ -294,8 +294,9 @@ impl<H: Hardware> Iommu for Smmu<H> {
     }
 
     fn fence(&mut self) -> Result<(), IommuError> {
+        reset::abort_all(&mut self.bus)?;
         self.fenced = true;
-        reset::abort_all(&mut self.bus)
+        Ok(())
     }
 }
 

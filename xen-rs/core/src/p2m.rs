@@ -5,18 +5,20 @@
 //! | `Ram`, `ReadOnlyRam` | the domain's own | being the domain's |
 //! | `Foreign`, `ReadOnlyForeign` | another domain's | a reference of the mapping |
 //! | `Granted`, `ReadOnlyGranted` | what somebody grants | the pin of a grant handle |
-//! | `Shared` | the hypervisor's | being the hypervisor's |
+//! | `Shared` | the hypervisor's | a reference of the mapping |
 //! | `Device` | no frame of RAM | |
 //!
 //! So no frame is reachable by a domain that is neither its owner nor the holder of a reference. A
-//! mapping goes, TLBs included, before its reference does: see [`Displaced`].
+//! mapping goes, TLBs included, before its reference does: see [`Displaced`] and [`Unreachable`].
 
 use xen_abi::DomId;
-use xen_types::{Gfn, Gpa, GpaRange, HpaRange, Mfn, PAGE_SIZE};
+use xen_types::{Gfn, Gpa, GpaRange, Hpa, HpaRange, Mfn, PAGE_SIZE};
 
 use crate::memory::frame::{FrameError, FrameTable, FrameType};
 use crate::paging::stage2::{Attributes, Stage2};
-use crate::paging::{Leaf, MapError, OutOfTables, PageTable, TableMemory, Translation};
+use crate::paging::{
+    Leaf, MapError, OutOfTables, PageTable, Remembered, TableMemory, Translation, Unreachable,
+};
 
 /// Why something cannot be done at a guest frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -44,7 +46,7 @@ pub enum P2mError {
     Map(#[from] MapError),
 }
 
-/// What a guest frame led to before. Nothing leads there through it any more: the caller gives back
+/// What a guest frame led to before. Nothing reaches it through there any more: the caller gives back
 /// the reference that went with it, and sees to RAM that the domain cannot reach now.
 #[derive(PartialEq, Eq, Debug)]
 #[must_use = "what a mapping that is gone held has to be given back"]
@@ -52,26 +54,55 @@ pub enum Displaced {
     /// Nothing that has to be given back.
     Nothing,
     /// A frame that the mapping held a reference to.
-    Reference(Mfn),
-    /// The domain's own RAM.
-    Ram(Mfn),
+    Reference(Unreachable<Mfn>),
+    /// The domain's own RAM: a page, or the block that it was mapped as.
+    Ram(Unreachable<HpaRange>),
 }
 
 impl Displaced {
+    /// What was at a guest frame that leads nowhere now, as the walker says.
     fn of(before: Option<Translation<Attributes>>) -> Self {
-        match before {
-            Some(before) => Self::by(before.attributes, before.output.frame()),
-            None => Self::Nothing,
-        }
+        before.map_or(Self::Nothing, |before| {
+            Self::by(before.attributes, before.output, PAGE_SIZE)
+        })
     }
 
-    const fn by(attributes: Attributes, frame: Mfn) -> Self {
+    fn by(attributes: Attributes, output: Hpa, size: u64) -> Self {
         match attributes {
-            Attributes::Foreign | Attributes::ReadOnlyForeign => Self::Reference(frame),
-            Attributes::Ram | Attributes::ReadOnlyRam => Self::Ram(frame),
-            _ => Self::Nothing,
+            Attributes::Foreign | Attributes::ReadOnlyForeign | Attributes::Shared => {
+                Self::Reference(Unreachable::new(output.frame()))
+            }
+            Attributes::Ram | Attributes::ReadOnlyRam => {
+                // Where a descriptor leads is far below the end of all addresses.
+                let ram = HpaRange::new(output, size);
+                ram.map_or(Self::Nothing, |ram| Self::Ram(Unreachable::new(ram)))
+            }
+            Attributes::Device
+            | Attributes::Doorbell
+            | Attributes::Granted
+            | Attributes::ReadOnlyGranted => Self::Nothing,
         }
     }
+}
+
+/// RAM that was not put anywhere, and why.
+#[derive(PartialEq, Eq, Debug)]
+pub struct NotAdded {
+    /// Why.
+    pub error: P2mError,
+    /// The RAM, to which nothing leads still.
+    pub ram: Unreachable<HpaRange>,
+}
+
+/// Whether guest frames lead anywhere.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// They may.
+    Open,
+    /// Nothing is mapped any more, and nothing of what is can be reached.
+    Closed,
+    /// The same, but something may remember what was mapped, for ever.
+    Remembered,
 }
 
 /// The guest frames of one domain.
@@ -83,8 +114,7 @@ pub struct P2m {
     table: PageTable<Stage2>,
     /// The highest guest frame that ever led anywhere.
     highest: Gfn,
-    /// Nothing is mapped any more.
-    closed: bool,
+    state: State,
 }
 
 impl P2m {
@@ -103,13 +133,24 @@ impl P2m {
             end: 1 << input_bits.min(48),
             table,
             highest: Gfn::new(0),
-            closed: false,
+            state: State::Open,
         })
     }
 
-    /// From now on nothing can be mapped: the domain is being destroyed.
-    pub fn close(&mut self) {
-        self.closed = true;
+    /// The domain is being destroyed: from now on nothing can be mapped, and what was is forgotten, all
+    /// at once. No CPU runs the domain any more, and no device of it reaches memory.
+    ///
+    /// # Errors
+    /// [`Remembered`]; then all that the domain has mapped is lost.
+    pub fn close(&mut self, memory: &mut impl TableMemory) -> Result<(), Remembered> {
+        if self.state == State::Open {
+            let retired = memory.retire();
+            self.state = retired.map_or(State::Remembered, |()| State::Closed);
+        }
+        match self.state {
+            State::Remembered => Err(Remembered),
+            State::Open | State::Closed => Ok(()),
+        }
     }
 
     /// The highest guest frame that ever led anywhere.
@@ -122,11 +163,13 @@ impl P2m {
         self.end.trailing_zeros() as u8
     }
 
-    /// Frees the tables, after which nothing but the end of `self` may follow. Nothing leads through
-    /// them any more, no TLB holds anything of them and no hardware walks them.
-    pub fn dismantle(&mut self, memory: &mut impl TableMemory) {
-        self.closed = true;
-        self.table.dismantle(memory);
+    /// Closes them and frees the tables, after which nothing but the end of `self` may follow.
+    ///
+    /// # Errors
+    /// [`Remembered`]; the tables are lost.
+    pub fn dismantle(&mut self, memory: &mut impl TableMemory) -> Result<(), Remembered> {
+        self.close(memory)?;
+        self.table.dismantle(memory)
     }
 
     /// Whose guest frames they are.
@@ -159,7 +202,7 @@ impl P2m {
 
     /// The address of a guest frame where something can be mapped, with `pages` behind it.
     fn open_input(&mut self, gfn: Gfn, pages: u64) -> Result<u64, P2mError> {
-        if self.closed {
+        if self.state != State::Open {
             return Err(P2mError::Closed(gfn));
         }
         let last = gfn.checked_add(pages.saturating_sub(1));
@@ -168,12 +211,42 @@ impl P2m {
         self.input(gfn)
     }
 
-    /// Puts RAM of the domain's at guest frames where nothing is, in the largest blocks that the
-    /// addresses allow.
+    /// Puts RAM of the domain's at guest frames: where nothing is, in the largest blocks that the
+    /// addresses allow, or a single page in the place of what is no RAM.
     ///
     /// # Errors
-    /// [`P2mError::Closed`], [`P2mError::OutOfRange`], [`P2mError::Map`]: nothing has changed.
+    /// [`P2mError::NotOwnRam`] where RAM is already, [`P2mError::Closed`], [`P2mError::OutOfRange`],
+    /// [`P2mError::Device`], [`P2mError::Map`]: nothing has changed.
     pub fn add_ram(
+        &mut self,
+        memory: &mut impl TableMemory,
+        gfn: Gfn,
+        ram: Unreachable<HpaRange>,
+    ) -> Result<Displaced, NotAdded> {
+        let range = *ram.held();
+        let added = if range.size() == PAGE_SIZE {
+            self.add_page(memory, gfn, range.start().frame())
+        } else {
+            let added = self.add_block(memory, gfn, range);
+            added.map(|()| Displaced::Nothing)
+        };
+        added.map_err(|error| NotAdded { error, ram })
+    }
+
+    fn add_page(
+        &mut self,
+        memory: &mut impl TableMemory,
+        gfn: Gfn,
+        mfn: Mfn,
+    ) -> Result<Displaced, P2mError> {
+        let there = self.lookup(memory, gfn).map(|there| there.attributes);
+        if let Some(Attributes::Ram | Attributes::ReadOnlyRam) = there {
+            return Err(P2mError::NotOwnRam(gfn));
+        }
+        self.put(memory, gfn, mfn, Attributes::Ram)
+    }
+
+    fn add_block(
         &mut self,
         memory: &mut impl TableMemory,
         gfn: Gfn,
@@ -206,19 +279,22 @@ impl P2m {
         }
     }
 
-    /// Takes the first block or page that ends above `from` away, for a domain that is being
-    /// destroyed. Returns where it was, and what it held: RAM is a block of the size that comes with
-    /// it.
+    /// Takes the first block or page that ends above `from` away, after [`P2m::close`]. Returns where
+    /// it was, and what it held.
     pub fn take_next(
         &mut self,
         memory: &mut impl TableMemory,
         from: Gpa,
     ) -> Option<(GpaRange, Displaced)> {
+        if self.state != State::Closed {
+            return None;
+        }
         let leaf = self.table.next(memory, from.get())?;
         // Whole entries of tables need no other table to go.
         self.table.unmap(memory, leaf.input, leaf.size).ok()?;
         let range = GpaRange::new(Gpa::new(leaf.input), leaf.size)?;
-        Some((range, Displaced::by(leaf.attributes, leaf.output.frame())))
+        let displaced = Displaced::by(leaf.attributes, leaf.output, leaf.size);
+        Some((range, displaced))
     }
 
     /// Takes a reference to the frame of the domain's own RAM at `gfn`: translation and reference
@@ -253,7 +329,8 @@ impl P2m {
     ///
     /// # Errors
     /// [`P2mError::Closed`], [`P2mError::OutOfRange`], [`P2mError::Device`], and [`P2mError::Map`]:
-    /// `gfn` leads where it led before.
+    /// `gfn` leads where it led before, or nowhere if that is remembered ([`MapError::Remembered`]):
+    /// then what was there is lost.
     pub fn put(
         &mut self,
         memory: &mut impl TableMemory,
@@ -267,17 +344,16 @@ impl P2m {
         if before.is_some_and(|before| before.attributes.is_device()) {
             return Err(P2mError::Device(gfn));
         }
-        let displaced = Displaced::of(before);
         self.table.replace(memory, input, output, attributes)?;
         self.highest = self.highest.max(gfn);
-        Ok(displaced)
+        Ok(Displaced::of(before))
     }
 
     /// Takes away what is at `gfn`.
     ///
     /// # Errors
     /// [`P2mError::OutOfRange`], [`P2mError::Nothing`], [`P2mError::Device`], [`P2mError::Map`]:
-    /// nothing has changed.
+    /// nothing has changed, or what was there is lost ([`MapError::Remembered`]).
     pub fn remove(
         &mut self,
         memory: &mut impl TableMemory,
@@ -293,12 +369,16 @@ impl P2m {
         Ok(Displaced::of(before))
     }
 
-    /// Takes away the domain's own RAM at `gfn`; returns its frame, which is the domain's still.
+    /// Takes away the page of the domain's own RAM at `gfn`, which is the domain's still.
     ///
     /// # Errors
     /// [`P2mError::NotOwnRam`] for all else, [`P2mError::OutOfRange`], [`P2mError::Map`]: nothing
-    /// has changed.
-    pub fn take_ram(&mut self, memory: &mut impl TableMemory, gfn: Gfn) -> Result<Mfn, P2mError> {
+    /// has changed, or the page is lost ([`MapError::Remembered`]).
+    pub fn take_ram(
+        &mut self,
+        memory: &mut impl TableMemory,
+        gfn: Gfn,
+    ) -> Result<Unreachable<HpaRange>, P2mError> {
         let input = self.input(gfn)?;
         let found = self.table.lookup(memory, input);
         let found = found.ok_or(P2mError::NotOwnRam(gfn))?;
@@ -306,21 +386,23 @@ impl P2m {
             Attributes::Ram | Attributes::ReadOnlyRam => {}
             _ => return Err(P2mError::NotOwnRam(gfn)),
         }
+        let page = HpaRange::new(found.output, PAGE_SIZE).ok_or(P2mError::OutOfRange(gfn))?;
         self.table.unmap(memory, input, PAGE_SIZE)?;
-        Ok(found.output.frame())
+        Ok(Unreachable::new(page))
     }
 
     /// Takes away a granted frame, if it is still at `gfn`: what the domain has put there since is
-    /// not touched.
+    /// not touched. Returns the frame, which is not reached through `gfn` then.
     ///
     /// # Errors
-    /// [`P2mError::OutOfRange`], [`P2mError::Map`]: nothing has changed.
+    /// [`P2mError::OutOfRange`], [`P2mError::Map`]: nothing has changed, or the frame may still be
+    /// reached ([`MapError::Remembered`]).
     pub fn remove_granted(
         &mut self,
         memory: &mut impl TableMemory,
         gfn: Gfn,
         mfn: Mfn,
-    ) -> Result<(), P2mError> {
+    ) -> Result<Unreachable<Mfn>, P2mError> {
         let input = self.input(gfn)?;
         let found = self.table.lookup(memory, input);
         let granted = found.is_some_and(|found| {
@@ -330,8 +412,12 @@ impl P2m {
         });
         if granted {
             self.table.unmap(memory, input, PAGE_SIZE)?;
+        } else {
+            // What took its place may not have seen it forgotten.
+            let forgotten = memory.invalidate(input);
+            forgotten.map_err(|Remembered| MapError::Remembered(input))?;
         }
-        Ok(())
+        Ok(Unreachable::new(mfn))
     }
 }
 

@@ -8,7 +8,8 @@
 //! Large blocks are zeroed in parts, between which the caller takes its interrupts; such a block is
 //! kept with the domain until it is done.
 
-use xen_core::p2m::P2mError;
+use xen_core::p2m::{NotAdded, P2mError};
+use xen_core::paging::Unreachable;
 use xen_core::paging::stage2::Attributes;
 use xen_types::{Gfn, HpaRange, Mfn, PAGE_SIZE};
 
@@ -46,14 +47,15 @@ pub enum Done {
 /// A block that is being zeroed for a domain, claimed.
 pub struct Pending {
     gfn: Gfn,
-    block: HpaRange,
+    block: Unreachable<HpaRange>,
     zeroed: u64,
 }
 
 impl Pending {
     /// Gives the block back.
     pub fn cancel(self, domain: &Domain) {
-        domain.space.lock().unclaim(self.block.size() / PAGE_SIZE);
+        let pages = self.block.held().size() / PAGE_SIZE;
+        domain.space.lock().unclaim(pages);
         frames::free_for_domain(self.block);
     }
 }
@@ -81,8 +83,9 @@ pub fn populate(domain: &Domain, gfn: Gfn, order: u8) -> Result<Done, Reservatio
         return Ok(Done::All);
     }
     let mut pending = continued_or_new(domain, gfn, order)?;
-    let size = pending.block.size();
-    let start = pending.block.start().checked_add(pending.zeroed);
+    let block = *pending.block.held();
+    let size = block.size();
+    let start = block.start().checked_add(pending.zeroed);
     let part = start.and_then(|start| HpaRange::new(start, STEP.min(size - pending.zeroed)));
     if let Some(part) = part {
         // SAFETY: the allocator has given the frames to this domain, and nothing leads to them yet.
@@ -104,7 +107,9 @@ fn continued_or_new(domain: &Domain, gfn: Gfn, order: u8) -> Result<Pending, Res
     let size = PAGE_SIZE << order;
     let before = domain.populating.lock().take();
     match before {
-        Some(pending) if pending.gfn == gfn && pending.block.size() == size => return Ok(pending),
+        Some(pending) if pending.gfn == gfn && pending.block.held().size() == size => {
+            return Ok(pending);
+        }
         Some(other) => other.cancel(domain),
         None => (),
     }
@@ -126,19 +131,11 @@ fn continued_or_new(domain: &Domain, gfn: Gfn, order: u8) -> Result<Pending, Res
 
 /// Puts a block that is zeroed in its place.
 fn add(domain: &Domain, pending: Pending) -> Result<(), ReservationError> {
-    let mut space = domain.space.lock();
-    let (gfn, block) = (pending.gfn, pending.block);
-    let there = space.lookup(gfn).map(|(_, attributes)| attributes);
-    let added = match there {
-        Some(Attributes::Ram | Attributes::ReadOnlyRam) => Err(P2mError::NotOwnRam(gfn)),
-        Some(_) if block.size() == PAGE_SIZE => {
-            space.put(gfn, block.start().frame(), Attributes::Ram)
-        }
-        _ => space.add_ram(gfn, block),
-    };
-    drop(space);
-    added.map_err(|error| {
-        pending.cancel(domain);
+    let Pending { gfn, block, zeroed } = pending;
+    let added = domain.space.lock().add_ram(gfn, block);
+    added.map_err(|NotAdded { error, ram }| {
+        let block = ram;
+        Pending { gfn, block, zeroed }.cancel(domain);
         error.into()
     })
 }

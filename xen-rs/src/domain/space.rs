@@ -1,17 +1,17 @@
 //! A domain's physical address space: its stage 2 tables and the registers that name them.
 
-use log::info;
+use log::error;
 use smmu::{Stage2, Vmid, Walk};
 use xen_abi::DomId;
-use xen_core::p2m::{Displaced, P2m, P2mError};
+use xen_core::p2m::{Displaced, NotAdded, P2m, P2mError};
 use xen_core::paging::stage2::{Attributes, Geometry};
-use xen_core::paging::{Leaf, MapError, OutOfTables};
+use xen_core::paging::{Leaf, MapError, OutOfTables, Remembered, Unreachable};
 use xen_types::{Gfn, Gpa, GpaRange, Hpa, HpaRange, Mfn, PAGE_SIZE};
 
-use super::tables::{Stage2Tables, with_vttbr};
+use super::tables::Stage2Tables;
 use crate::arch::features::Features;
 use crate::arch::sysreg::write_sysreg;
-use crate::arch::{barrier, interrupts, percpu};
+use crate::arch::{interrupts, percpu};
 use crate::memory::frames;
 
 /// How much RAM a domain has and may have, in pages.
@@ -128,13 +128,16 @@ impl Space {
         self.quota.pages = self.quota.pages.saturating_sub(pages);
     }
 
-    /// Puts RAM of the domain's, claimed, at guest frames where nothing is.
+    /// Puts RAM of the domain's, claimed, at guest frames: where nothing is, or a page in the place of
+    /// what is no RAM.
     ///
     /// # Errors
-    /// [`P2mError`]; nothing has changed.
-    pub fn add_ram(&mut self, gfn: Gfn, ram: HpaRange) -> Result<(), P2mError> {
+    /// [`NotAdded`]; nothing has changed.
+    pub fn add_ram(&mut self, gfn: Gfn, ram: Unreachable<HpaRange>) -> Result<(), NotAdded> {
         self.changes += 1;
-        self.p2m.add_ram(&mut self.memory, gfn, ram)
+        let displaced = self.p2m.add_ram(&mut self.memory, gfn, ram)?;
+        self.give_back(displaced);
+        Ok(())
     }
 
     /// The first RAM of the domain's own that ends above `from`.
@@ -146,32 +149,27 @@ impl Space {
     /// more, and no device of it reaches memory.
     pub fn close(&mut self) {
         self.changes += 1;
-        self.p2m.close();
-        if self.memory.vttbr != 0 {
-            with_vttbr(self.memory.vttbr, flush_current_vmid);
+        if self.p2m.close(&mut self.memory).is_err() {
+            error!("stage 2: what {} has mapped is lost", self.p2m.owner());
         }
-        // No TLB can come to hold anything of it again.
-        self.memory.vttbr = 0;
     }
 
     /// Takes the first thing that ends above `from` away, after [`Space::close`]. Returns where it
     /// was; RAM is to be freed by the caller, in the blocks that it is returned as.
-    pub fn take_next(&mut self, from: Gpa) -> Option<(GpaRange, Option<HpaRange>)> {
+    pub fn take_next(&mut self, from: Gpa) -> Option<(GpaRange, Option<Unreachable<HpaRange>>)> {
         self.changes += 1;
         let (range, displaced) = self.p2m.take_next(&mut self.memory, from)?;
         let ram = match displaced {
             Displaced::Nothing => None,
-            Displaced::Reference(mfn) => {
-                frames::put(mfn);
+            Displaced::Reference(frame) => {
+                frames::put_mapped(frame);
                 None
             }
-            Displaced::Ram(mfn) => mfn
-                .address()
-                .and_then(|start| HpaRange::new(start, range.size())),
+            Displaced::Ram(ram) => {
+                self.unclaim(range.size() / PAGE_SIZE);
+                Some(ram)
+            }
         };
-        if ram.is_some() {
-            self.unclaim(range.size() / PAGE_SIZE);
-        }
         Some((range, ram))
     }
 
@@ -284,28 +282,29 @@ impl Space {
     /// [`P2mError`]; nothing has changed.
     pub fn drop_ram(&mut self, gfn: Gfn) -> Result<(), P2mError> {
         self.changes += 1;
-        let mfn = self.p2m.take_ram(&mut self.memory, gfn)?;
-        self.give_back(Displaced::Ram(mfn));
+        let ram = self.p2m.take_ram(&mut self.memory, gfn)?;
+        self.give_back(Displaced::Ram(ram));
         Ok(())
     }
 
     /// Gives back what a mapping held that is gone.
     fn give_back(&mut self, displaced: Displaced) {
         match displaced {
-            Displaced::Reference(mfn) => frames::put(mfn),
-            Displaced::Ram(mfn) if !self.quota.fixed => {
-                self.unclaim(1);
-                frames::give_up(mfn, self.p2m.owner());
+            Displaced::Reference(frame) => frames::put_mapped(frame),
+            Displaced::Ram(ram) if !self.quota.fixed => {
+                self.unclaim(ram.held().size() / PAGE_SIZE);
+                frames::give_up(ram, self.p2m.owner());
             }
             Displaced::Nothing | Displaced::Ram(_) => (),
         }
     }
 
-    /// Takes away a granted frame, if it is still at a guest frame.
+    /// Takes away a granted frame, if it is still at a guest frame. Returns it: the domain does not
+    /// reach it through there any more.
     ///
     /// # Errors
-    /// [`P2mError`]; nothing has changed.
-    pub fn remove_granted(&mut self, gfn: Gfn, mfn: Mfn) -> Result<(), P2mError> {
+    /// [`P2mError`]; nothing has changed, or it may still be reached.
+    pub fn remove_granted(&mut self, gfn: Gfn, mfn: Mfn) -> Result<Unreachable<Mfn>, P2mError> {
         self.changes += 1;
         self.p2m.remove_granted(&mut self.memory, gfn, mfn)
     }
@@ -316,8 +315,11 @@ impl Space {
     }
 
     /// The same tables, as an IOMMU needs to know them. Nothing if the domain's CPUs do not use them
-    /// yet, or in a way that no IOMMU can walk.
+    /// yet or any more, or in a way that no IOMMU can walk.
     pub fn stage2(&self) -> Option<Stage2> {
+        if !self.memory.is_given_out() {
+            return None;
+        }
         let geometry = geometry();
         let root = geometry.hardware_root(self.p2m.table(), &self.memory)?;
         let walk = Walk::from_vtcr_el2(geometry.vtcr_el2()).ok()?;
@@ -337,22 +339,19 @@ impl Space {
             vtcr: geometry.vtcr_el2(),
             vttbr: u64::from(self.vmid.get()) << 48 | root.get(),
         };
-        self.memory.vttbr = translation.vttbr;
         let _masked = interrupts::mask();
-        with_vttbr(translation.vttbr, flush_current_vmid);
+        self.memory.give_out(translation.vttbr);
         Ok(translation)
     }
 }
 
 impl Drop for Space {
-    /// Takes all mappings and tables away. No CPU runs the domain any more.
+    /// Takes all tables away. No CPU runs the domain any more, and no device of it reaches memory.
     fn drop(&mut self) {
-        let all = 1 << geometry().input_bits();
         let _masked = interrupts::mask();
-        if let Err(error) = self.p2m.table_mut().unmap(&mut self.memory, 0, all) {
-            info!("stage 2: {error}");
+        if let Err(Remembered) = self.p2m.dismantle(&mut self.memory) {
+            error!("stage 2: the tables of {} are lost", self.p2m.owner());
         }
-        self.p2m.dismantle(&mut self.memory);
     }
 }
 
@@ -369,11 +368,4 @@ impl Translation {
         write_sysreg!("vtcr_el2", self.vtcr);
         write_sysreg!("vttbr_el2", self.vttbr);
     }
-}
-
-fn flush_current_vmid() {
-    // SAFETY: removes cached translations of lower exception levels; memory does not change.
-    unsafe { core::arch::asm!("dsb ishst", "tlbi vmalls12e1is", options(nostack)) };
-    barrier::dsb_ish();
-    barrier::isb();
 }

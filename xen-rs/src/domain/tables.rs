@@ -1,8 +1,8 @@
 //! The memory of stage 2 tables: frames from the allocator, which go back to it.
 
 use log::warn;
-use smmu::Vmid;
-use xen_core::paging::{OutOfTables, TableMemory};
+use smmu::{Invalidation, Iommu, IommuError, Translators, Vmid};
+use xen_core::paging::{OutOfTables, Remembered, TableMemory, Unreachable};
 use xen_types::{Gpa, GpaRange, Hpa, HpaRange, Mfn, PAGE_SIZE};
 
 use crate::arch::sysreg::{read_sysreg_volatile, write_sysreg};
@@ -16,9 +16,9 @@ pub struct Stage2Tables {
     /// Tables that there are, and that there may be.
     used: u64,
     limit: u64,
-    /// `VTTBR_EL2`; 0 until the tables have been given to a CPU, so that no TLB holds anything of
-    /// them.
-    pub vttbr: u64,
+    /// `VTTBR_EL2`; 0 before the tables are given to a CPU, and once they are retired: no TLB holds
+    /// anything of them.
+    vttbr: u64,
 }
 
 impl Stage2Tables {
@@ -30,6 +30,18 @@ impl Stage2Tables {
             limit: u64::MAX,
             vttbr: 0,
         }
+    }
+
+    /// They are given to CPUs, and then to IOMMUs, by this value of `VTTBR_EL2`. What an earlier owner
+    /// of their VMID left in CPUs' TLBs is gone.
+    pub fn give_out(&mut self, vttbr: u64) {
+        self.vttbr = vttbr;
+        self.invalidate_cpus(self.vmid, Invalidation::All);
+    }
+
+    /// Whether hardware may walk them.
+    pub const fn is_given_out(&self) -> bool {
+        self.vttbr != 0
     }
 
     /// How many tables there may be.
@@ -69,7 +81,7 @@ impl TableMemory for Stage2Tables {
         Ok(frame)
     }
 
-    fn free(&mut self, table: Mfn) {
+    fn free(&mut self, table: Unreachable<Mfn>) {
         self.used = self.used.saturating_sub(1);
         if let Err(error) = frames::free_table(table) {
             warn!("stage 2: {error}");
@@ -90,29 +102,77 @@ impl TableMemory for Stage2Tables {
         show_to_iommus(entry, 8);
     }
 
-    fn invalidate(&mut self, address: u64) {
-        if self.vttbr == 0 {
-            return;
+    fn invalidate(&mut self, address: u64) -> Result<(), Remembered> {
+        let page = GpaRange::new(Gpa::new(address), PAGE_SIZE);
+        match page.filter(|_| self.is_given_out()) {
+            Some(page) => self.forget(Invalidation::Range(page)),
+            None => Ok(()),
         }
-        with_vttbr(self.vttbr, || {
-            // By address for stage 2, then all of stage 1, whose entries may combine both (D8.17.6).
-            // SAFETY: removes cached translations of the current VMID; memory does not change.
-            unsafe {
-                core::arch::asm!(
-                    "tlbi ipas2e1is, {}", "dsb ish", "tlbi vmalle1is",
-                    in(reg) address >> 12, options(nostack)
-                );
-            }
-            barrier::dsb_ish();
-            barrier::isb();
-        });
-        iommu::invalidate(self.vmid, GpaRange::new(Gpa::new(address), PAGE_SIZE));
     }
+
+    fn retire(&mut self) -> Result<(), Remembered> {
+        if self.is_given_out() {
+            self.forget(Invalidation::All)?;
+            self.vttbr = 0;
+        }
+        Ok(())
+    }
+}
+
+impl Stage2Tables {
+    fn forget(&mut self, what: Invalidation) -> Result<(), Remembered> {
+        // Which IOMMU it is was said when it was found.
+        let vmid = self.vmid;
+        smmu::forget(self, vmid, what).map_err(|_| Remembered)
+    }
+}
+
+impl Translators for Stage2Tables {
+    fn invalidate_cpus(&mut self, _: Vmid, what: Invalidation) {
+        with_vttbr(self.vttbr, || match what {
+            Invalidation::All => flush_current_vmid(),
+            Invalidation::Range(range) => {
+                let (first, end) = (range.start().get(), range.end().get());
+                (first..end)
+                    .step_by(PAGE_SIZE as usize)
+                    .for_each(flush_page);
+            }
+        });
+    }
+
+    fn each_iommu(
+        &mut self,
+        visit: &mut dyn FnMut(&mut dyn Iommu) -> Result<(), IommuError>,
+    ) -> Result<(), IommuError> {
+        iommu::each(visit)
+    }
+}
+
+/// Has all CPUs forget a page of the current VMID: by address for stage 2, then all of stage 1, whose
+/// entries may combine both (D8.17.6).
+fn flush_page(address: u64) {
+    // SAFETY: removes cached translations of the current VMID; memory does not change.
+    unsafe {
+        core::arch::asm!(
+            "tlbi ipas2e1is, {}", "dsb ish", "tlbi vmalle1is",
+            in(reg) address >> 12, options(nostack)
+        );
+    }
+    barrier::dsb_ish();
+    barrier::isb();
+}
+
+/// Has all CPUs forget the current VMID.
+fn flush_current_vmid() {
+    // SAFETY: removes cached translations of lower exception levels; memory does not change.
+    unsafe { core::arch::asm!("dsb ishst", "tlbi vmalls12e1is", options(nostack)) };
+    barrier::dsb_ish();
+    barrier::isb();
 }
 
 /// Has this CPU's maintenance of TLBs mean the space of `vttbr`, whichever is active: the instructions
 /// act on the current VMID. The caller has IRQs masked.
-pub fn with_vttbr<R>(vttbr: u64, maintain: impl FnOnce() -> R) -> R {
+fn with_vttbr<R>(vttbr: u64, maintain: impl FnOnce() -> R) -> R {
     let active = read_sysreg_volatile!("vttbr_el2");
     if active == vttbr {
         return maintain();

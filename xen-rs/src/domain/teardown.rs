@@ -11,6 +11,7 @@
 //! of them lets go; what the hypervisor keeps for the domain goes with the last who knows it.
 
 use xen_core::event::{self, Virq};
+use xen_core::paging::Unreachable;
 use xen_types::{Gpa, HpaRange};
 
 use super::events::{self, All};
@@ -43,7 +44,7 @@ enum Step {
         /// Above this nothing has been looked at.
         from: Gpa,
         /// A block that is not in the space any more, and that is being freed.
-        block: Option<HpaRange>,
+        block: Option<Unreachable<HpaRange>>,
     },
     Done,
 }
@@ -130,15 +131,18 @@ fn give_back_some(domain: &Domain, from: u32) -> Option<u32> {
         from = unmap.handle().get();
         let (gfn, mfn) = (unmap.gfn(), unmap.pin().mfn());
         // Where the domain has put something else there is nothing to take away; and no table is
-        // needed to take a page away that a grant was mapped at.
-        let _ = domain.space.lock().remove_granted(gfn, mfn);
+        // needed to take a page away that a grant was mapped at. What may still be reached stays its
+        // granter's for ever.
+        let Ok(frame) = domain.space.lock().remove_granted(gfn, mfn) else {
+            continue;
+        };
         let granter = table::lookup(unmap.pin().granter());
         let mut maptrack = domain.grants.maptrack.lock();
         match granter {
             Some(granter) => {
                 let mut table = granter.grants.table.lock();
                 let entries = &granter.grants.entries;
-                maptrack.commit_unmap(&mut table, entries, &Memory, unmap);
+                maptrack.commit_unmap(&mut table, entries, &Memory, unmap, frame);
                 drop(table);
                 drop(maptrack);
                 reap(&granter);
@@ -150,7 +154,7 @@ fn give_back_some(domain: &Domain, from: u32) -> Option<u32> {
     Some(from)
 }
 
-fn free_some(domain: &Domain, from: Gpa, block: Option<HpaRange>) -> Step {
+fn free_some(domain: &Domain, from: Gpa, block: Option<Unreachable<HpaRange>>) -> Step {
     if let Some(block) = block {
         let rest = free_part(domain, block);
         return Step::Memory { from, block: rest };
@@ -163,8 +167,9 @@ fn free_some(domain: &Domain, from: Gpa, block: Option<HpaRange>) -> Step {
         };
         from = range.end();
         if let Some(block) = ram {
+            let large = block.held().size() >= STEP;
             let rest = free_part(domain, block);
-            if rest.is_some() || block.size() >= STEP {
+            if rest.is_some() || large {
                 return Step::Memory { from, block: rest };
             }
         }
@@ -173,11 +178,10 @@ fn free_some(domain: &Domain, from: Gpa, block: Option<HpaRange>) -> Step {
 }
 
 /// Frees the first part of a block; returns the rest.
-fn free_part(domain: &Domain, block: HpaRange) -> Option<HpaRange> {
-    let size = block.size().min(STEP);
-    let part = HpaRange::new(block.start(), size)?;
-    frames::give_up_block(part, domain.id);
-    HpaRange::between(part.end(), block.end())
+fn free_part(domain: &Domain, block: Unreachable<HpaRange>) -> Option<Unreachable<HpaRange>> {
+    let (part, rest) = block.split_at(STEP);
+    frames::give_up(part, domain.id);
+    rest
 }
 
 impl Drop for Domain {

@@ -18,11 +18,11 @@ use log::{error, info, warn};
 use pci_host::HostSbdf;
 use platform_dt::{Dtb, MappedId, Master, MasterIds, SmmuV3, TreeError};
 use smmu::v3::{self, Capabilities, NoIsolation, Setup, Smmu};
-use smmu::{Invalidation, Iommu, IommuError, Stage2, StreamId, Vmid};
+use smmu::{Iommu, IommuError, Stage2, StreamId};
 use spin::Once;
 use xen_abi::DomId;
 use xen_core::cmdline::IommuOption;
-use xen_types::{GpaRange, Interrupt};
+use xen_types::Interrupt;
 
 pub use self::events::{look, show, take_interrupt, take_wish};
 use self::hardware::Machine;
@@ -305,28 +305,35 @@ pub fn detach_function(stream: MappedId) -> Result<(), AttachError> {
     find(stream.controller)?.detach(StreamId::new(stream.id))
 }
 
-/// Has all IOMMUs forget what they remember of a domain's translations. One that does not is fenced:
-/// nothing behind it reaches memory any more.
-pub fn invalidate(vmid: Vmid, range: Option<GpaRange>) {
-    let what = range.map_or(Invalidation::All, Invalidation::Range);
+/// Visits every IOMMU that may remember translations. One that does not do what it is told is fenced:
+/// nothing behind it reaches memory any more, whatever it remembers.
+///
+/// # Errors
+/// That of the first that cannot even be fenced.
+pub fn each(
+    visit: &mut dyn FnMut(&mut dyn Iommu) -> Result<(), IommuError>,
+) -> Result<(), IommuError> {
+    let mut outcome = Ok(());
     for unit in units() {
         let State::Isolates(smmu) = &unit.state else {
             continue;
         };
         let mut smmu = smmu.lock();
-        let done = smmu.invalidate(vmid, what).and_then(|()| smmu.sync());
-        if let Err(error) = done
-            && error != IommuError::Fenced
-        {
-            error!(
-                "iommu: {}: {error}: it still remembers {vmid}: everything behind it is stopped",
-                unit.path
-            );
-            if let Err(error) = smmu.fence() {
-                error!("iommu: {}: {error}: it cannot be stopped", unit.path);
+        let done = match visit(&mut *smmu) {
+            Ok(()) | Err(IommuError::Fenced) => Ok(()),
+            Err(error) => {
+                error!(
+                    "iommu: {}: {error}: everything behind it is stopped",
+                    unit.path
+                );
+                smmu.fence().inspect_err(|error| {
+                    error!("iommu: {}: {error}: it cannot be stopped", unit.path);
+                })
             }
-        }
+        };
+        outcome = outcome.and(done);
     }
+    outcome
 }
 
 fn find(phandle: u32) -> Result<&'static Unit, AttachError> {

@@ -5,6 +5,7 @@ use spin::Once;
 use xen_abi::DomId;
 use xen_core::memory::buddy::{Block, Buddy, FreeError, MAX_ORDER, OutOfMemory};
 use xen_core::memory::frame::{BankError, FrameError, FrameInfo, FrameTable, FrameType, Left};
+use xen_core::paging::Unreachable;
 use xen_types::{Hpa, HpaRange, Mfn, PAGE_SIZE};
 
 use crate::lock::IrqLock;
@@ -78,17 +79,16 @@ pub fn block_of(start: Hpa, bytes: u64) -> Option<HpaRange> {
     HpaRange::new(start, size)
 }
 
-/// Gives back what [`allocate_for_domain`] gave, to which nothing leads any more.
-pub fn free_for_domain(range: HpaRange) {
-    free_range(range);
+/// Gives back what [`allocate_for_domain`] gave, in one piece.
+pub fn free_for_domain(ram: Unreachable<HpaRange>) {
+    let freed = BUDDY.lock().as_mut().map(|buddy| buddy.free_ram(ram));
+    if let Some(Err((_, error))) = freed {
+        warn!("memory: {error}");
+    }
 }
 
 /// Gives back what [`allocate_for_hypervisor`] gave.
 pub fn free_for_hypervisor(range: HpaRange) {
-    free_range(range);
-}
-
-fn free_range(range: HpaRange) {
     let order = (range.size() / PAGE_SIZE).ilog2() as u8;
     let block = Block::new(range.start().frame(), order);
     if let Some(Err(error)) = block.map(free_block) {
@@ -97,8 +97,8 @@ fn free_range(range: HpaRange) {
 }
 
 /// Gives back a frame of a page table.
-pub fn free_table(table: Mfn) -> Result<(), FreeError> {
-    Block::new(table, 0).map_or(Ok(()), free_block)
+pub fn free_table(table: Unreachable<Mfn>) -> Result<(), FreeError> {
+    Block::new(table.release(), 0).map_or(Ok(()), free_block)
 }
 
 fn free_block(block: Block) -> Result<(), FreeError> {
@@ -114,14 +114,10 @@ pub fn allocate_for_domain(
     order: u8,
     within: Option<HpaRange>,
     owner: DomId,
-) -> Result<HpaRange, OutOfFrames> {
+) -> Result<Unreachable<HpaRange>, OutOfFrames> {
     let mut buddy = BUDDY.lock();
     let buddy = buddy.as_mut().ok_or(OutOfFrames::TooEarly)?;
-    let block = match within {
-        Some(within) => buddy.allocate_within(order, within, owner, FrameType::DomainRam)?,
-        None => buddy.allocate(order, owner, FrameType::DomainRam)?,
-    };
-    Ok(block.range())
+    Ok(buddy.allocate_ram(order, within, owner)?)
 }
 
 /// A frame of the hypervisor's that a domain shares. Its contents are whatever was there before.
@@ -159,15 +155,42 @@ pub fn get_shared(mfn: Mfn, owner: DomId) -> Result<(), FrameError> {
         .get(owner, FrameType::Shared)
 }
 
-/// Gives a reference back. Nothing may lead to the frame through it any more.
+/// Gives back the reference that a mapping held.
+pub fn put_mapped(frame: Unreachable<Mfn>) {
+    put(frame.release());
+}
+
+/// Gives back a reference that no mapping holds: the hypervisor's own, or that for a mapping which was
+/// not made.
 pub fn put(mfn: Mfn) {
     let entry = table().and_then(|table| table.lookup(mfn));
     free_if_left(mfn, entry.map(FrameInfo::put));
 }
 
-/// A domain gives a frame of its RAM up, to which it has no way any more: it is free when nobody
-/// else refers to it.
-pub fn give_up(mfn: Mfn, owner: DomId) {
+/// The hypervisor gives a frame up that a domain shares: it is free when no mapping refers to it, nor
+/// anybody else.
+pub fn give_up_shared(mfn: Mfn, owner: DomId) {
+    give_up_frame(mfn, owner);
+}
+
+/// A domain gives RAM up: a page, a part of a block, or all of it. What nobody else refers to is free,
+/// in one piece if it can be.
+pub fn give_up(ram: Unreachable<HpaRange>, owner: DomId) {
+    let range = *ram.held();
+    if range.size() > PAGE_SIZE {
+        let freed = BUDDY.lock().as_mut().map(|buddy| buddy.free_ram(ram));
+        if let Some(Ok(())) = freed {
+            return;
+        }
+    }
+    for frame in 0..range.size() / PAGE_SIZE {
+        if let Some(mfn) = range.start().frame().checked_add(frame) {
+            give_up_frame(mfn, owner);
+        }
+    }
+}
+
+fn give_up_frame(mfn: Mfn, owner: DomId) {
     let single = BUDDY.lock().as_mut().map(|buddy| buddy.single_out(mfn));
     if let Some(Err(error)) = single {
         warn!("memory: {error}");
@@ -175,31 +198,6 @@ pub fn give_up(mfn: Mfn, owner: DomId) {
     }
     let entry = table().and_then(|table| table.lookup(mfn));
     free_if_left(mfn, entry.map(|entry| entry.give_up(owner)));
-}
-
-/// A domain gives RAM up, to which it has no way any more: a frame of a block, or all of it. What
-/// nobody else refers to is free, in one piece if it can be.
-pub fn give_up_block(range: HpaRange, owner: DomId) {
-    let order = (range.size() / PAGE_SIZE).ilog2() as u8;
-    let first = range.start().frame();
-    if order > 0 && Block::new(first, order).is_some_and(free_at_once) {
-        return;
-    }
-    for frame in 0..1 << order {
-        if let Some(mfn) = first.checked_add(frame) {
-            give_up(mfn, owner);
-        }
-    }
-}
-
-/// Frees a part of a domain's RAM, if it lies in one block and nobody refers to any of it.
-fn free_at_once(part: Block) -> bool {
-    let mut buddy = BUDDY.lock();
-    let Some(buddy) = buddy.as_mut() else {
-        return false;
-    };
-    let cut = buddy.cut_out(part);
-    cut.and_then(|block| buddy.free(block)).is_ok()
 }
 
 fn free_if_left(mfn: Mfn, left: Option<Result<Left, FrameError>>) {

@@ -8,7 +8,7 @@ use super::ram;
 use crate::arch::cache;
 
 /// A page that was zeroed once and that a domain shares. It is freed when it is gone and when nobody
-/// who has mapped it refers to it any more; the domain itself does not reach it by then.
+/// who has mapped it, the domain itself or another, refers to it any more.
 #[derive(Debug)]
 pub struct Page {
     frame: HpaRange,
@@ -35,6 +35,6 @@ impl Page {
 
 impl Drop for Page {
     fn drop(&mut self) {
-        frames::give_up(self.frame.start().frame(), self.owner);
+        frames::give_up_shared(self.frame.start().frame(), self.owner);
     }
 }

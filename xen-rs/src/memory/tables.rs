@@ -5,7 +5,7 @@ use core::cell::UnsafeCell;
 use core::ptr;
 
 use arrayvec::ArrayVec;
-use xen_core::paging::{ENTRIES, OutOfTables, TableMemory};
+use xen_core::paging::{ENTRIES, OutOfTables, Remembered, TableMemory, Unreachable};
 use xen_types::{Hpa, HpaRange, Mfn, PAGE_SIZE};
 
 use super::{frames, ram};
@@ -151,8 +151,8 @@ impl TableMemory for Tables {
         Ok(frame)
     }
 
-    fn free(&mut self, table: Mfn) {
-        let _ = self.returned.try_push(table);
+    fn free(&mut self, table: Unreachable<Mfn>) {
+        let _ = self.returned.try_push(table.release());
     }
 
     fn read(&self, table: Mfn, index: usize) -> u64 {
@@ -166,12 +166,19 @@ impl TableMemory for Tables {
         unsafe { write(table, index, descriptor) }
     }
 
-    fn invalidate(&mut self, address: u64) {
+    fn invalidate(&mut self, address: u64) -> Result<(), Remembered> {
         // SAFETY: removes translations that are invalid in the tables already.
         unsafe {
             core::arch::asm!("tlbi vae2is, {}", in(reg) address >> 12, options(nostack));
         }
         barrier::dsb_ish();
         barrier::isb();
+        // No IOMMU walks these tables.
+        Ok(())
+    }
+
+    fn retire(&mut self) -> Result<(), Remembered> {
+        // This CPU walks them.
+        Err(Remembered)
     }
 }

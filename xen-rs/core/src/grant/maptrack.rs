@@ -2,10 +2,11 @@
 
 use xen_abi::DomId;
 use xen_abi::grant_table::{self as abi, map_flags as flag};
-use xen_types::{Gfn, Gpa};
+use xen_types::{Gfn, Gpa, Mfn};
 
 use super::alloc::vec::Vec;
 use super::{Frames, GrantError, GrantTable, Pin, SharedEntries};
+use crate::paging::Unreachable;
 
 /// Handles for each frame of the toolstack's limit.
 pub const HANDLES_PER_FRAME: u32 = 1024;
@@ -218,15 +219,17 @@ impl Maptrack {
             .next()
     }
 
-    /// The frame is unmapped and in no TLB: the use of it ends. `table` is that of the pin's
-    /// granter.
+    /// The frame is unmapped and in no TLB, as `frame` proves: the use of it ends. `table` is that of
+    /// the pin's granter.
     pub fn commit_unmap(
         &mut self,
         table: &mut GrantTable,
         entries: &impl SharedEntries,
         frames: &impl Frames,
         unmap: Unmap,
+        frame: Unreachable<Mfn>,
     ) {
+        debug_assert_eq!(*frame.held(), unmap.mapping.pin.mfn());
         table.release(entries, frames, unmap.mapping.pin);
         self.give_back(unmap.handle);
     }

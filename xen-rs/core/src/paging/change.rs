@@ -5,8 +5,8 @@ use xen_types::Mfn;
 
 use super::geometry::{ENTRIES, Piece, index, span};
 use super::{
-    Entry, Format, LIMIT, MapError, OUTPUT, OutOfTables, TableMemory, allocate_table, leaf_bits,
-    table_descriptor,
+    Entry, Format, LIMIT, MapError, OUTPUT, OutOfTables, Remembered, TableMemory, Unreachable,
+    allocate_table, leaf_bits, table_descriptor,
 };
 
 /// Splits blocks until none reaches across `border`.
@@ -46,7 +46,8 @@ fn split(
         memory.write(parts, part, output | attributes | leaf_bits(level + 1));
     }
     let slot = index(input, level);
-    break_before_make(memory, table, slot, input, table_descriptor(parts));
+    // Who remembers the block, remembers what the parts say; it is invalidated with each of them.
+    let _ = break_before_make(memory, table, slot, input, table_descriptor(parts));
     Ok(parts)
 }
 
@@ -57,24 +58,34 @@ fn break_before_make(
     slot: usize,
     input: u64,
     descriptor: u64,
-) {
+) -> Result<(), Remembered> {
     memory.write(table, slot, 0);
-    memory.invalidate(input);
+    let invalidated = memory.invalidate(input);
     memory.write(table, slot, descriptor);
+    invalidated
 }
 
-/// Removes the blocks and pages of `piece`, at whose ends no block is split.
-pub(super) fn clear(memory: &mut impl TableMemory, table: Mfn, level: u32, piece: Piece) {
+/// Removes the blocks and pages of `piece`, at whose ends no block is split: all of them, whether or not
+/// one is remembered.
+pub(super) fn clear(
+    memory: &mut impl TableMemory,
+    table: Mfn,
+    level: u32,
+    piece: Piece,
+) -> Result<(), Remembered> {
+    let mut outcome = Ok(());
     for (slot, part) in piece.by_entry(level) {
-        match Entry::of(memory.read(table, slot), level) {
-            Entry::Nothing => {}
+        let cleared = match Entry::of(memory.read(table, slot), level) {
+            Entry::Nothing => Ok(()),
             Entry::Table(next) => clear(memory, next, level + 1, part),
             Entry::Leaf(_) => {
                 memory.write(table, slot, 0);
-                memory.invalidate(part.input);
+                memory.invalidate(part.input)
             }
-        }
+        };
+        outcome = outcome.and(cleared);
     }
+    outcome
 }
 
 /// Removes tables below `table` that hold nothing in reach of `piece`, nor elsewhere.
@@ -92,8 +103,10 @@ pub(super) fn prune<F: Format>(
         let stays = F::KEEPS_FIRST_TABLE && level == 0 && slot == 0;
         if !stays && (0..ENTRIES).all(|entry| memory.read(next, entry) == 0) {
             memory.write(table, slot, 0);
-            memory.invalidate(part.input);
-            memory.free(next);
+            // One that is remembered is lost.
+            if memory.invalidate(part.input).is_ok() {
+                memory.free(Unreachable::new(next));
+            }
         }
     }
 }
@@ -105,7 +118,7 @@ pub(super) fn free_tables(memory: &mut impl TableMemory, table: Mfn, level: u32)
             free_tables(memory, next, level + 1);
         }
     }
-    memory.free(table);
+    memory.free(Unreachable::new(table));
 }
 
 /// Whether something in `piece` is not mapped.
@@ -132,24 +145,28 @@ pub(super) fn protect<F: Format>(
     level: u32,
     piece: Piece,
     attributes: F::Attributes,
-) {
+) -> Result<(), Remembered> {
+    let mut outcome = Ok(());
     for (slot, part) in piece.by_entry(level) {
         let old = match Entry::of(memory.read(table, slot), level) {
             Entry::Nothing => continue,
             Entry::Table(next) => {
-                protect::<F>(memory, next, level + 1, part, attributes);
+                let protected = protect::<F>(memory, next, level + 1, part, attributes);
+                outcome = outcome.and(protected);
                 continue;
             }
             Entry::Leaf(descriptor) => descriptor,
         };
         let new = old & OUTPUT | F::encode(attributes) | leaf_bits(level);
-        match F::decode(old) {
-            Some(same) if same == attributes => {}
+        let changed = match F::decode(old) {
+            Some(same) if same == attributes => Ok(()),
             Some(other) if F::changes_in_place(other, attributes) => {
                 memory.write(table, slot, new);
-                memory.invalidate(part.input);
+                memory.invalidate(part.input)
             }
             _ => break_before_make(memory, table, slot, part.input, new),
-        }
+        };
+        outcome = outcome.and(changed);
     }
+    outcome
 }

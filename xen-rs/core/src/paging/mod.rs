@@ -14,6 +14,7 @@ mod geometry;
 mod map;
 pub mod stage1;
 pub mod stage2;
+mod unreachable;
 
 use core::marker::PhantomData;
 
@@ -22,6 +23,7 @@ use xen_types::{Hpa, Mfn, PAGE_SIZE};
 use self::geometry::Piece;
 pub use self::geometry::{ENTRIES, LIMIT};
 use self::map::Mapping;
+pub use self::unreachable::{Remembered, Unreachable};
 
 const VALID: u64 = 1;
 /// At levels 0 to 2 a table, at level 3 a page; without it a block (D8.3.1).
@@ -60,8 +62,8 @@ pub trait TableMemory {
     /// A frame for a table, filled with zeros.
     fn allocate(&mut self) -> Result<Mfn, OutOfTables>;
 
-    /// Takes a table back that nothing leads to any more, neither descriptors nor TLBs.
-    fn free(&mut self, table: Mfn);
+    /// Takes a table back.
+    fn free(&mut self, table: Unreachable<Mfn>);
 
     /// Reads entry `index`, below [`ENTRIES`].
     fn read(&self, table: Mfn, index: usize) -> u64;
@@ -71,8 +73,18 @@ pub trait TableMemory {
     fn write(&mut self, table: Mfn, index: usize, descriptor: u64);
 
     /// Removes what TLBs hold of the page or block at `address`, and of the tables on the way to
-    /// it (so not only of the last level); complete on all CPUs when it returns.
-    fn invalidate(&mut self, address: u64);
+    /// it (so not only of the last level); complete on all CPUs and IOMMUs when it returns.
+    ///
+    /// # Errors
+    /// [`Remembered`]: what is unmapped may still be reached, and is not freed.
+    fn invalidate(&mut self, address: u64) -> Result<(), Remembered>;
+
+    /// Removes all that TLBs hold of the tables, which no hardware walks any more, nor ever will:
+    /// [`TableMemory::invalidate`] has nothing to do then. One removal for all that is unmapped later.
+    ///
+    /// # Errors
+    /// [`Remembered`]: something of it may still be reached.
+    fn retire(&mut self) -> Result<(), Remembered>;
 }
 
 /// Why a range cannot be mapped, unmapped or changed.
@@ -84,6 +96,9 @@ pub enum MapError {
     /// The address already leads elsewhere, or with other attributes.
     #[error("{0:#x} is mapped already, in another way")]
     Conflict(u64),
+    /// The address leads nowhere any more, but something may still remember where it led.
+    #[error("{0:#x} is unmapped, but may still be reached")]
+    Remembered(u64),
     /// The address leads nowhere.
     #[error("{0:#x} is not mapped")]
     NotMapped(u64),
@@ -131,16 +146,22 @@ impl<F: Format> PageTable<F> {
     pub fn new(memory: &mut impl TableMemory) -> Result<Self, OutOfTables> {
         let root = allocate_table(memory)?;
         if F::KEEPS_FIRST_TABLE {
-            let first = allocate_table(memory).inspect_err(|_| memory.free(root))?;
+            let first = allocate_table(memory);
+            let first = first.inspect_err(|_| memory.free(Unreachable::new(root)))?;
             memory.write(root, 0, table_descriptor(first));
         }
         Ok(Self::adopt(root))
     }
 
-    /// Frees all tables, of which no TLB holds anything any more and no hardware walks. Nothing but
-    /// the end of `self` may follow.
-    pub fn dismantle(&mut self, memory: &mut impl TableMemory) {
+    /// Retires all tables and frees them, whatever they map. No hardware walks them any more, and
+    /// nothing but the end of `self` may follow.
+    ///
+    /// # Errors
+    /// [`Remembered`]; the tables are lost.
+    pub fn dismantle(&mut self, memory: &mut impl TableMemory) -> Result<(), Remembered> {
+        memory.retire()?;
         change::free_tables(memory, self.root, 0);
+        Ok(())
     }
 
     /// The tree whose root is `root`: entries of this format, or zeros.
@@ -187,6 +208,7 @@ impl<F: Format> PageTable<F> {
     ///
     /// # Errors
     /// [`MapError::BadRange`], [`MapError::OutOfTables`]; the page leads where it led before.
+    /// [`MapError::Remembered`]; it leads nowhere.
     pub fn replace(
         &mut self,
         memory: &mut impl TableMemory,
@@ -202,7 +224,8 @@ impl<F: Format> PageTable<F> {
             change::prune::<F>(memory, self.root, 0, piece);
             return Err(error.into());
         }
-        change::clear(memory, self.root, 0, piece);
+        let cleared = change::clear(memory, self.root, 0, piece);
+        cleared.map_err(|Remembered| MapError::Remembered(input))?;
         mapping.fill(memory, self.root, 0, piece);
         Ok(())
     }
@@ -212,7 +235,7 @@ impl<F: Format> PageTable<F> {
     ///
     /// # Errors
     /// [`MapError::BadRange`], [`MapError::OutOfTables`] if there is none to split a block; nothing
-    /// is unmapped then.
+    /// is unmapped then. [`MapError::Remembered`]; all is unmapped, and must not be freed.
     pub fn unmap(
         &mut self,
         memory: &mut impl TableMemory,
@@ -221,9 +244,9 @@ impl<F: Format> PageTable<F> {
     ) -> Result<(), MapError> {
         let piece = Piece::new(input, size)?;
         self.split_at_ends(memory, piece)?;
-        change::clear(memory, self.root, 0, piece);
+        let cleared = change::clear(memory, self.root, 0, piece);
         change::prune::<F>(memory, self.root, 0, piece);
-        Ok(())
+        cleared.map_err(|Remembered| MapError::Remembered(input))
     }
 
     /// Gives `size` bytes from `input`, all of them mapped, other attributes. A block that reaches
@@ -232,7 +255,8 @@ impl<F: Format> PageTable<F> {
     ///
     /// # Errors
     /// [`MapError::BadRange`], [`MapError::NotMapped`], [`MapError::OutOfTables`] if there is none
-    /// to split a block; no attribute has changed then.
+    /// to split a block; no attribute has changed then. [`MapError::Remembered`]; all have, but the
+    /// former ones may still count.
     pub fn protect(
         &mut self,
         memory: &mut impl TableMemory,
@@ -243,8 +267,8 @@ impl<F: Format> PageTable<F> {
         let piece = Piece::new(input, size)?;
         change::find_unmapped(memory, self.root, 0, piece)?;
         self.split_at_ends(memory, piece)?;
-        change::protect::<F>(memory, self.root, 0, piece, attributes);
-        Ok(())
+        let protected = change::protect::<F>(memory, self.root, 0, piece, attributes);
+        protected.map_err(|Remembered| MapError::Remembered(input))
     }
 
     /// Where `input` leads; `None` where nowhere.
@@ -331,7 +355,8 @@ const fn table_descriptor(table: Mfn) -> u64 {
 fn allocate_table(memory: &mut impl TableMemory) -> Result<Mfn, OutOfTables> {
     let table = memory.allocate()?;
     if table.address().is_none_or(|address| address.get() >= LIMIT) {
-        memory.free(table);
+        // Nothing has ever led there.
+        memory.free(Unreachable::new(table));
         return Err(OutOfTables);
     }
     Ok(table)

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use xen_abi::DomId;
 use xen_core::memory::buddy::MAX_ORDER;
+use xen_core::paging::Unreachable;
 use xen_types::{Hpa, HpaRange, PAGE_SIZE};
 
 use crate::arch::cache;
@@ -14,7 +15,7 @@ use crate::memory::frames::{self, OutOfFrames};
 const BELOW_4_GIB: u64 = 1 << 32;
 
 /// Zeroed blocks of RAM by address, which go back to the allocator unless they are kept.
-pub struct Banks(Vec<HpaRange>);
+pub struct Banks(Vec<Unreachable<HpaRange>>);
 
 impl Banks {
     /// Takes RAM for a domain in blocks, the largest first, the first one below 4 GiB.
@@ -33,7 +34,7 @@ impl Banks {
                 Ok(bank) => {
                     // SAFETY: the allocator has just given the block to this domain, which does not
                     // run.
-                    cache::zero_pages(unsafe { before_start(bank) });
+                    cache::zero_pages(unsafe { before_start(*bank.held()) });
                     rest -= 1 << order;
                     banks.0.push(bank);
                 }
@@ -41,13 +42,13 @@ impl Banks {
                 Err(_) => largest = order - 1,
             }
         }
-        banks.0.sort_by_key(|bank| bank.start());
+        banks.0.sort_by_key(|bank| bank.held().start());
         Ok(banks)
     }
 
     /// The blocks.
     pub fn iter(&self) -> impl Iterator<Item = &HpaRange> {
-        self.0.iter()
+        self.0.iter().map(Unreachable::held)
     }
 
     /// They are the domain's for as long as it lives.

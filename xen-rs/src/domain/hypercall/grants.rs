@@ -200,12 +200,12 @@ fn try_unmap(domain: &Domain, request: &UnmapGrantRef) -> Result<(), GrantStatus
         .lock()
         .remove_granted(unmap.gfn(), unmap.pin().mfn());
     let mut maptrack = domain.grants.maptrack.lock();
-    if removed.is_err() {
+    let Ok(frame) = removed else {
         maptrack.cancel_unmap(unmap);
         return Err(GrantStatus::GeneralError);
-    }
+    };
     let mut table = granter.grants.table.lock();
-    maptrack.commit_unmap(&mut table, &granter.grants.entries, &Memory, unmap);
+    maptrack.commit_unmap(&mut table, &granter.grants.entries, &Memory, unmap, frame);
     drop(table);
     drop(maptrack);
     teardown::reap(&granter);

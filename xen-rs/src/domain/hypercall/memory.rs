@@ -230,8 +230,7 @@ fn acquire(domain: &Domain, progress: &Progress) -> Outcome {
 /// Maps a frame of another domain's grant table: the mapping holds a reference to it.
 fn map_grant_frame(domain: &Domain, owner: &Domain, index: u64, gfn: Gfn) -> Result<(), Errno> {
     let frame = grant_frame(owner, index)?;
-    frames::get_shared(frame, owner.id).map_err(|_| Errno::Invalid)?;
-    put(domain, gfn, frame, Attributes::Foreign).inspect_err(|_| frames::put(frame))
+    put_shared(domain, owner, gfn, frame, Attributes::Foreign)
 }
 
 fn add_batch(domain: &Domain, progress: &Progress) -> Outcome {
@@ -290,7 +289,7 @@ fn add(
     match (space, foreign) {
         (MapSpace::SharedInfo, _) if index == 0 => {
             let page = target.shared_page.start().frame();
-            put(target, gfn, page, Attributes::Shared)
+            put_shared(target, target, gfn, page, Attributes::Shared)
         }
         (MapSpace::SharedInfo, _) => Err(Errno::Invalid),
         (MapSpace::GrantTable, _) => add_grant_frame(target, index, gfn),
@@ -305,13 +304,25 @@ fn put(target: &Domain, gfn: Gfn, mfn: Mfn, attributes: Attributes) -> Result<()
     target.space.lock().put(gfn, mfn, attributes).map_err(errno)
 }
 
+/// Maps a frame that `owner` shares: the mapping holds a reference to it.
+fn put_shared(
+    target: &Domain,
+    owner: &Domain,
+    gfn: Gfn,
+    frame: Mfn,
+    attributes: Attributes,
+) -> Result<(), Errno> {
+    frames::get_shared(frame, owner.id).map_err(|_| Errno::Invalid)?;
+    put(target, gfn, frame, attributes).inspect_err(|_| frames::put(frame))
+}
+
 fn add_grant_frame(target: &Domain, index: u64, gfn: Gfn) -> Result<(), Errno> {
     // Version 1 has no status frames.
     if index & GRANT_STATUS_INDEX != 0 {
         return Err(Errno::Invalid);
     }
     let frame = grant_frame(target, index)?;
-    put(target, gfn, frame, Attributes::Shared)?;
+    put_shared(target, target, gfn, frame, Attributes::Shared)?;
     target.grants.entries.moved(index as u32, gfn);
     Ok(())
 }

@@ -8,6 +8,7 @@ use xen_abi::{DomId, Errno};
 use xen_types::{Gfn, Mfn};
 
 use super::*;
+use crate::paging::Unreachable;
 
 mod fake;
 mod model;
@@ -59,7 +60,8 @@ fn a_grant_is_mapped_and_unmapped_and_all_is_as_before() {
     let twice = status(track.begin_unmap(handle, 70 << 12));
     assert_eq!(twice, Some(GrantStatus::BadHandle));
     assert_eq!(guest.references(3), 1, "the frame is held until the flush");
-    track.commit_unmap(&mut table, &guest, &guest, unmap);
+    let frame = Unreachable::new(unmap.pin().mfn());
+    track.commit_unmap(&mut table, &guest, &guest, unmap, frame);
     assert_eq!(
         (guest.flags(9), guest.references(3)),
         (flag::PERMIT_ACCESS, 0)
@@ -244,10 +246,12 @@ fn a_dead_domains_mappings_are_all_found() {
         })
         .collect();
     let unmap = track.begin_unmap(handles[1].get(), 1 << 12).unwrap();
-    track.commit_unmap(&mut table, &guest, &guest, unmap);
+    let frame = Unreachable::new(unmap.pin().mfn());
+    track.commit_unmap(&mut table, &guest, &guest, unmap, frame);
     let mut found = 0;
     while let Some(unmap) = track.begin_unmap_any(0) {
-        track.commit_unmap(&mut table, &guest, &guest, unmap);
+        let frame = Unreachable::new(unmap.pin().mfn());
+        track.commit_unmap(&mut table, &guest, &guest, unmap, frame);
         found += 1;
     }
     assert_eq!(found, 3);

@@ -12,6 +12,7 @@ use xen_abi::grant_table::{GrantStatus, entry_flags as flag};
 use super::super::*;
 use super::fake::{Guest, RAM_FRAMES, READ_ONLY_FRAME, mfn_of};
 use super::{MAPPER, OTHER, request, table};
+use crate::paging::Unreachable;
 
 const REFERENCES: u32 = 4;
 const HANDLES: u32 = 6;
@@ -149,7 +150,8 @@ impl World {
         };
         assert!(expected);
         if done {
-            track.commit_unmap(&mut self.table, guest, guest, unmap);
+            let frame = Unreachable::new(unmap.pin().mfn());
+            track.commit_unmap(&mut self.table, guest, guest, unmap, frame);
             self.mapped.remove(&(who, handle));
         } else {
             track.cancel_unmap(unmap);

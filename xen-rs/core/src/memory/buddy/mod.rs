@@ -12,11 +12,12 @@ mod block;
 
 use arrayvec::ArrayVec;
 use xen_abi::DomId;
-use xen_types::{HpaRange, Mfn};
+use xen_types::{HpaRange, Mfn, PAGE_SIZE};
 
 pub use block::{Block, Blocks, MAX_ORDER};
 
 use super::frame::{FrameError, FrameIndex, FrameInfo, FrameState, FrameTable, FrameType, Links};
+use crate::paging::Unreachable;
 
 const ORDERS: usize = MAX_ORDER as usize + 1;
 
@@ -148,6 +149,42 @@ impl<'a> Buddy<'a> {
             .ok_or(self.out_of_memory(order))?;
         self.take(from, block, owner, kind);
         Ok(block)
+    }
+
+    /// Takes 2^`order` frames as RAM of a domain, inside `within` if that is given. Nothing leads there
+    /// yet.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]; nothing has changed.
+    pub fn allocate_ram(
+        &mut self,
+        order: u8,
+        within: Option<HpaRange>,
+        owner: DomId,
+    ) -> Result<Unreachable<HpaRange>, OutOfMemory> {
+        let block = match within {
+            Some(within) => self.allocate_within(order, within, owner, FrameType::DomainRam),
+            None => self.allocate(order, owner, FrameType::DomainRam),
+        };
+        Ok(Unreachable::new(block?.range()))
+    }
+
+    /// Gives back RAM of a domain in one piece, if it is a block, or lies in one.
+    ///
+    /// # Errors
+    /// [`FreeError`]: it is no block, or somebody refers to a frame of it. The token comes back.
+    pub fn free_ram(
+        &mut self,
+        ram: Unreachable<HpaRange>,
+    ) -> Result<(), (Unreachable<HpaRange>, FreeError)> {
+        let range = *ram.held();
+        let order = (range.size() / PAGE_SIZE).max(1).ilog2() as u8;
+        let part = Block::new(range.start().frame(), order);
+        let part = part.filter(|part| part.range() == range);
+        part.ok_or(FreeError::NotABlock(range))
+            .and_then(|part| self.cut_out(part))
+            .and_then(|block| self.free(block))
+            .map_err(|error| (ram, error))
     }
 
     /// Takes the frames of `range`, all or none. The result are the blocks that it was taken as,

@@ -89,6 +89,34 @@ fn memory_is_split_on_the_way_out_and_joined_on_the_way_back() {
 }
 
 #[test]
+fn ram_goes_back_whole_or_in_parts_and_not_while_somebody_refers_to_it() {
+    let ram = Ram::new(&[(0, 16)]);
+    let table = ram.table();
+    let mut buddy = Buddy::new(&table);
+    buddy.add(frames(0, 16)).unwrap();
+    let alice = DomId::new(1);
+    let within = frames(8, 8);
+    let all = buddy.allocate_ram(3, Some(within), alice).unwrap();
+    assert_eq!(*all.held(), within);
+    let (first, rest) = all.split_at(2 * PAGE_SIZE);
+    let rest = rest.unwrap();
+    assert_eq!((*first.held(), *rest.held()), (frames(8, 2), frames(10, 6)));
+    buddy.free_ram(first).unwrap();
+    // Six pages are no block.
+    let (rest, error) = buddy.free_ram(rest).unwrap_err();
+    assert_eq!(error, FreeError::NotABlock(frames(10, 6)));
+    let (two, four) = rest.split_at(2 * PAGE_SIZE);
+    let referenced = table.lookup(Mfn::new(11)).unwrap();
+    referenced.get(alice, FrameType::DomainRam).unwrap();
+    let (two, error) = buddy.free_ram(two).unwrap_err();
+    assert!(matches!(error, FreeError::Frame(..)));
+    let _ = referenced.put().unwrap();
+    buddy.free_ram(two).unwrap();
+    buddy.free_ram(four.unwrap()).unwrap();
+    assert_eq!(buddy.free_frames(), 16);
+}
+
+#[test]
 fn frames_of_a_block_are_marked_and_those_around_it_are_not() {
     let ram = Ram::new(&[(0, 16)]);
     let table = ram.table();

@@ -6,7 +6,7 @@ extern crate std;
 use std::collections::{BTreeMap, BTreeSet};
 use std::vec::Vec;
 
-use super::super::{ENTRIES, OutOfTables, TableMemory};
+use super::super::{ENTRIES, OutOfTables, Remembered, TableMemory, Unreachable};
 use xen_types::Mfn;
 
 /// Number of the first frame for tables.
@@ -36,6 +36,8 @@ pub struct Machine {
     /// Tables by frame; none once freed.
     frames: Vec<Option<[u64; ENTRIES]>>,
     limit: usize,
+    /// Nothing is forgotten any more.
+    remembers: bool,
     root: Option<Mfn>,
     log: Vec<Seen>,
     /// Pages to walk to, with where they may lead.
@@ -53,6 +55,7 @@ impl Machine {
         Self {
             frames: Vec::new(),
             limit: usize::MAX,
+            remembers: false,
             root: None,
             log: Vec::new(),
             allowed: BTreeMap::new(),
@@ -78,6 +81,11 @@ impl Machine {
 
     pub fn limit_tables(&mut self, limit: usize) {
         self.limit = limit;
+    }
+
+    /// From now on TLBs, or one of them, do not do what they are told.
+    pub fn stop_forgetting(&mut self) {
+        self.remembers = true;
     }
 
     /// Tables in use.
@@ -169,7 +177,8 @@ impl TableMemory for Machine {
         Ok(Mfn::new(FIRST + self.frames.len() as u64 - 1))
     }
 
-    fn free(&mut self, table: Mfn) {
+    fn free(&mut self, table: Unreachable<Mfn>) {
+        let table = table.release();
         for (page, tables) in &self.walked {
             let used = tables.iter().any(|(_, walked)| *walked == table);
             assert!(!used, "walks to {page:#x} may still use {table}");
@@ -191,8 +200,11 @@ impl TableMemory for Machine {
 
     /// Forgets what was used to translate `address`: the page or block that holds it as it was when
     /// it was walked to, and the tables on the way to it. Speculation fetches it anew at once.
-    fn invalidate(&mut self, address: u64) {
+    fn invalidate(&mut self, address: u64) -> Result<(), Remembered> {
         self.log.push(Seen::Invalidate(address));
+        if self.remembers {
+            return Err(Remembered);
+        }
         let mut forgotten = BTreeSet::new();
         for (page, held) in &mut self.tlb {
             let before = held.len();
@@ -216,5 +228,18 @@ impl TableMemory for Machine {
             }
         }
         self.speculate(|page, _| forgotten.contains(&page));
+        Ok(())
+    }
+
+    /// Nothing is walked any more, so that nothing is fetched anew.
+    fn retire(&mut self) -> Result<(), Remembered> {
+        if self.remembers {
+            return Err(Remembered);
+        }
+        self.root = None;
+        self.allowed.clear();
+        self.tlb.clear();
+        self.walked.clear();
+        Ok(())
     }
 }

@@ -256,6 +256,49 @@ fn tables_go_when_they_are_empty() {
     assert_eq!(tree.lookup(&machine, 0).unwrap().level, 1);
 }
 
+/// Nothing that may still be reached is called unreachable: tables are not freed, and a page is not
+/// replaced.
+#[test]
+fn what_is_remembered_is_not_freed() {
+    let (mut machine, mut tree) = new_tree();
+    identity(&mut tree, &mut machine, 0, 2 * MIB, Attributes::Data);
+    identity(&mut tree, &mut machine, GIB, PAGE_SIZE, Attributes::Data);
+    let tables = machine.tables();
+    machine.stop_forgetting();
+    let remembered = |input| Err(MapError::Remembered(input));
+    let unmapped = tree.unmap(&mut machine, GIB, PAGE_SIZE);
+    assert_eq!(unmapped, remembered(GIB));
+    assert_eq!(tree.lookup(&machine, GIB), None);
+    assert_eq!(machine.tables(), tables);
+    let protected = tree.protect(&mut machine, 0, 2 * MIB, Attributes::Constant);
+    assert_eq!(protected, remembered(0));
+    let replaced = tree.replace(&mut machine, 0x1000, Hpa::new(0x5000), Attributes::Data);
+    assert_eq!(replaced, remembered(0x1000));
+    assert_eq!(tree.lookup(&machine, 0x1000), None);
+    assert!(tree.lookup(&machine, 0x2000).is_some());
+    let tables = machine.tables();
+    assert_eq!(tree.dismantle(&mut machine), Err(Remembered));
+    assert_eq!(machine.tables(), tables);
+}
+
+/// What nothing walks any more is forgotten at once, whatever it maps.
+#[test]
+fn a_tree_is_dismantled_with_one_removal() {
+    let (mut machine, mut tree) = new_tree();
+    identity(&mut tree, &mut machine, 0, GIB + 2 * MIB, Attributes::Data);
+    identity(
+        &mut tree,
+        &mut machine,
+        5 * GIB,
+        3 * PAGE_SIZE,
+        Attributes::Data,
+    );
+    machine.forget_log();
+    assert_eq!(tree.dismantle(&mut machine), Ok(()));
+    assert_eq!(machine.tables(), 0);
+    assert_eq!(machine.log(), []);
+}
+
 /// With no table left at any point of an operation, nothing is mapped in another way than before.
 #[test]
 fn running_out_of_tables_leaves_everything_as_it_was() {
