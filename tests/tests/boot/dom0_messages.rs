@@ -9,6 +9,7 @@ use tests::{dtb, ramdisk};
 use xtask::qemu::{GicVersion, Machine, Session};
 
 use super::dom0::{self, Dom0, Kernel};
+use super::smmu::NOT_ELSEWHERE;
 use super::{Test, needed};
 
 /// How long both devices are at work while all CPUs are busy: seconds of Dom0's clock.
@@ -100,17 +101,19 @@ fn without_its(case: &Case) -> Result<()> {
         .extra
         .extend(["-machine", "its=off"].map(Into::into));
     let said = "info: its: none: devices have no message interrupts";
-    wired_only(case, machine, said, |_| Ok(()))
+    wired_only(case, machine, &[said], |_| Ok(()))
 }
 
 /// A GICv2 without a frame for messages.
 fn without_frame(case: &Case) -> Result<()> {
     let machine = Machine {
         gic: GicVersion::V2,
+        // Nor is there an SMMU.
+        append: Some("dom0_mem=1G dom0=no-direct-map".into()),
         ..dom0::machine(case, 1)
     };
     let said = "info: v2m: no frame: PCI devices have INTx only";
-    wired_only(case, machine, said, |tree| {
+    wired_only(case, machine, &[said, NOT_ELSEWHERE], |tree| {
         let frame = dtb::node(tree, "/intc@8000000")?.remove_child("v2m@8020000");
         ensure!(frame.is_some(), "the board's GICv2 has no frame");
         let bridge = dtb::node(tree, "/pcie@10000000")?;
@@ -125,7 +128,7 @@ fn without_frame(case: &Case) -> Result<()> {
 fn wired_only(
     case: &Case,
     mut machine: Machine,
-    said: &str,
+    said: &[&str],
     edit: impl FnOnce(&mut DeviceTree) -> Result<()>,
 ) -> Result<()> {
     let devices = Devices::new(case, Slots::APART)?;
@@ -139,7 +142,9 @@ fn wired_only(
         arguments: "",
     };
     let mut session = dom0.boot_edited(case, machine, SPARE, edit)?;
-    session.saw(said)?;
+    for line in said {
+        session.saw(line)?;
+    }
     session.forbid(&devices::FAULTS)?;
     devices.expect_wired(&mut session)?;
     devices::expect_once(&mut session)?;

@@ -10,10 +10,13 @@ use xtask::qemu::{GicVersion, Machine, Session, SmmuStage};
 use super::dom0::{self, Dom0, Kernel, type_line};
 use super::dom0_devices::in_dom0;
 use super::{Test, needed};
-use tests::devices::Slots;
+use tests::devices::{self, Devices, Slots};
 
 /// What the hypervisor says of devices that reach what they must not, or of an IOMMU that fails.
 const COMPLAINTS: &str = "(warning|error): iommu: ";
+/// What it says where Dom0 cannot see its memory elsewhere.
+pub const NOT_ELSEWHERE: &str = "warning: dom0: it is direct-mapped in spite of \
+                                 dom0=no-direct-map: there is no IOMMU that isolates";
 /// Dom0's memory, and what it tells the hypervisor in the log.
 const ARGUMENTS: &str = "dom0_mem=1G guest_loglvl=info";
 const PAGE: usize = 4096;
@@ -57,12 +60,12 @@ pub fn tests() -> Vec<Test> {
     tests.push(Test::new("smmu::without-stage-2", |case| {
         let machine = Machine {
             smmu: Some(SmmuStage::First),
+            append: Some("dom0_mem=1G dom0=no-direct-map".into()),
             ..dom0::machine(case, 2)
         };
         in_dom0(case, Kernel::V6_1, machine, Slots::APART, 5, |session| {
-            session
-                .saw("warning: iommu: /smmuv3@.*: it has no stage 2 .*: no isolation")
-                .map(drop)
+            session.saw("warning: iommu: /smmuv3@.*: it has no stage 2 .*: no isolation")?;
+            session.saw(NOT_ELSEWHERE).map(drop)
         })
     }));
     tests.push(Test::new("smmu::off", |case| {
@@ -83,6 +86,7 @@ pub fn tests() -> Vec<Test> {
     tests.push(Test::new("smmu::required-and-none", |case| {
         refuses_without_isolation(case, None, "the machine")
     }));
+    tests.push(Test::new("smmu::no-direct-map-linux-6.12", no_direct_map));
     tests.push(Test::new("smmu::malicious-device", malicious_device));
     tests.push(Test::new("smmu::storm-of-faults", storm));
     tests
@@ -97,6 +101,79 @@ fn refuses_without_isolation(case: &Case, smmu: Option<SmmuStage>, who: &str) ->
     })?;
     let says_who = fault.contains(who) && fault.contains("iommu=required");
     ensure!(says_who, "{fault}");
+    Ok(())
+}
+
+/// Dom0 sees its memory elsewhere than where it is and knows it; its devices find it nevertheless, also
+/// what Dom0 has given back and got again.
+fn no_direct_map(case: &Case) -> Result<()> {
+    /// `XENFEAT_not_direct_mapped` and `XENFEAT_direct_mapped`.
+    const MAPPED: [u32; 2] = [1 << 16, 1 << 17];
+    const CPUS: u32 = 2;
+    let devices = Devices::new(case, Slots::APART)?;
+    let mut machine = Machine {
+        smmu: Some(SmmuStage::Second),
+        append: Some("dom0_mem=1G dom0=no-direct-map iommu=required".into()),
+        ..dom0::machine(case, CPUS)
+    };
+    devices.plug_into(&mut machine);
+    let kernel = Kernel::V6_12.image(case)?;
+    let busybox = needed(&case.artifacts.busybox, "no shell (XEN_RS_BUSYBOX)")?;
+    let programs = needed(&case.artifacts.programs, "no programs (XEN_RS_PROGRAMS)")?;
+    let mut contents = devices.contents(&kernel)?;
+    contents.programs.push(programs.join("version"));
+    let privcmd = modules::with_dependencies(&kernel, &["xen-privcmd"])?;
+    contents.modules.extend(privcmd);
+    let script =
+        "version; . /lib/devices.sh; devices_up && rebind && devices_once; messages; follow";
+    let dom0 = Dom0 {
+        kernel: &kernel,
+        ramdisk: &ramdisk::with_contents(&busybox, &contents, script)?,
+        arguments: "",
+    };
+    let mut session = dom0.boot(case, machine, 300)?;
+    session.forbid(&devices::FAULTS)?;
+    session.forbid(&["(warning|error): (iommu|its|pci|d0|memory|stage 2): "])?;
+    let features = session.expect("^VERSION: features 0x([0-9a-f]+)")?;
+    let features = u32::from_str_radix(&features[1], 16)?;
+    let mapped = MAPPED.map(|bit| features & bit != 0);
+    ensure!(mapped == [true, false], "features {features:#x}");
+    let place = session.saw("info: dom0: RAM at (0x[0-9a-f]+)-.*, which is (0x[0-9a-f]+)-")?;
+    ensure!(place[1] != place[2], "{}", place[0]);
+    session.expect(r"^DEVICES: address 10\.0\.2\.\d+")?;
+    devices::expect_once(&mut session)?;
+    devices::expect_messages(&mut session, CPUS)?;
+    session.expect_prompt("# ")?;
+    balloon(&mut session)?;
+    type_line(&mut session, ". /lib/devices.sh; stress 5")?;
+    let rounds = devices::expect_stress(&mut session)?;
+    session.expect_prompt("# ")?;
+    type_line(&mut session, "sync")?;
+    session.expect_prompt("# ")?;
+    devices.check_disk(Some(rounds.disk))?;
+    dom0::power_off(&mut session)
+}
+
+/// Dom0 gives memory back, and gets it again.
+fn balloon(session: &mut Session) -> Result<()> {
+    const SIZE: u64 = 256 << 10;
+    let folder = "/sys/devices/system/xen_memory/xen_memory0";
+    type_line(
+        session,
+        &format!("echo BALLOON: has $(cat {folder}/info/current_kb)"),
+    )?;
+    let all: u64 = session.expect(r"^BALLOON: has (\d+)")?[1].parse()?;
+    session.expect_prompt("# ")?;
+    for size in [all - SIZE, all] {
+        let reached = format!("[ $(cat {folder}/info/current_kb) = {size} ]");
+        let wait = format!("until {reached}; do usleep 50000; done; echo BALLOON: at {size}");
+        type_line(
+            session,
+            &format!("echo {size} > {folder}/target_kb; {wait}"),
+        )?;
+        session.expect(&format!("^BALLOON: at {size}"))?;
+        session.expect_prompt("# ")?;
+    }
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use core::fmt;
 
 use arrayvec::ArrayVec;
 
-pub use self::dom0::{Dom0Memory, Dom0Vcpus};
+pub use self::dom0::{Dom0Memory, Dom0Option, Dom0Vcpus};
 pub use self::functions::{FunctionList, hidden_by_pciback};
 pub use self::iommu::IommuOption;
 pub use self::value::SelfTest;
@@ -25,9 +25,10 @@ use crate::sched::Policy;
 const MAX_WARNINGS: usize = 16;
 
 /// Keys that are acted upon.
-const IN_EFFECT: [&str; 11] = [
+const IN_EFFECT: [&str; 12] = [
     "assignable",
     "console",
+    "dom0",
     "dom0_max_vcpus",
     "dom0_mem",
     "dtuart",
@@ -57,6 +58,8 @@ pub struct Options<'a> {
     pub noreboot: bool,
     /// `selftest=`: a fault to run into.
     pub selftest: SelfTest,
+    /// `dom0=`: what kind of domain Dom0 is.
+    pub dom0: Dom0Option,
     /// `dom0_mem=`: memory of Dom0.
     pub dom0_mem: Option<Dom0Memory>,
     /// `dom0_max_vcpus=`: processors of Dom0.
@@ -122,6 +125,7 @@ impl Default for Options<'_> {
             dtuart: None,
             noreboot: false,
             selftest: SelfTest::None,
+            dom0: Dom0Option::default(),
             dom0_mem: None,
             dom0_max_vcpus: None,
             sched: Policy::default(),
@@ -192,6 +196,7 @@ impl<'a> Options<'a> {
             "dtuart" => self.dtuart = Some(value::text(value)?),
             "noreboot" => self.noreboot = value::boolean(value)?,
             "selftest" => self.selftest = value::selftest(value)?,
+            "dom0" => self.dom0 = Dom0Option::parse(value)?,
             "dom0_mem" => self.dom0_mem = Some(Dom0Memory::parse(value)?),
             "dom0_max_vcpus" => self.dom0_max_vcpus = Some(Dom0Vcpus::parse(value)?),
             "sched" => self.sched = value::scheduler(value)?,

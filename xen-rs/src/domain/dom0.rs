@@ -4,6 +4,7 @@
 //! value that sees to that.
 
 mod banks;
+mod ram;
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -24,6 +25,7 @@ use xen_core::event::EventError;
 use xen_core::hvm_params::Parameters;
 use xen_core::kernel::{KernelError, KernelFile, Placement};
 use xen_core::life::Life;
+use xen_core::memory::layout::{self, Bank};
 use xen_core::paging::stage2::Attributes;
 use xen_core::paging::{MapError, OutOfTables};
 use xen_core::psci::Power;
@@ -33,6 +35,7 @@ use xen_core::vits::VitsError;
 use xen_types::{Gpa, GpaRange, Hpa, HpaRange, IntId, PAGE_SIZE};
 
 use self::banks::Banks;
+use self::ram::Ram;
 use super::complaints::Complaints;
 use super::grants::{DEFAULT_FRAMES, DEFAULT_MAPTRACK_FRAMES, Grants};
 use super::interrupts::Masking;
@@ -49,8 +52,7 @@ use crate::gic::v2m;
 use crate::lock::IrqLock;
 use crate::memory::frames::OutOfFrames;
 use crate::memory::page::Page;
-use crate::memory::ram;
-use crate::{gic, image, iommu, pci};
+use crate::{gic, image, iommu, memory, pci};
 
 const DOM0: DomId = DomId::new(0);
 /// Memory without `dom0_mem=`, as Xen has it.
@@ -163,19 +165,26 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
 
     let size = from.options.dom0_mem.and_then(|memory| memory.size);
     let banks = Banks::allocate(size.unwrap_or(DEFAULT_MEMORY), DOM0)?;
-    let memory: Vec<GpaRange> = banks.iter().map(|bank| direct(*bank)).collect();
-    let pieces = Pieces::place(from, kernel, &memory)?;
-    let (tree, resources) = device_tree(from, &frames, &memory, pieces.place.ramdisk, vcpus)?;
+    let ram = Ram::of(from, &banks);
+    let pieces = Pieces::place(from, kernel, &ram.banks)?;
+    let (tree, resources) = device_tree(from, &frames, &ram, pieces.place.ramdisk, vcpus)?;
     pieces.load(&tree)?;
 
     let place = Reserved::id(DOM0)?;
-    let mut space = map(&banks, &resources, &frames, place.vmid())?;
+    let mut space = map(&ram.banks, &resources, &frames, place.vmid())?;
     let translation = space.translation()?;
-    space.fix(memory.iter().map(|bank| bank.size()).sum::<u64>() / PAGE_SIZE);
+    let pages = ram.size() / PAGE_SIZE;
+    if ram.is_direct {
+        space.fix(pages);
+    } else {
+        space.set_most(pages);
+        space.claim(pages);
+    }
     let mut effects = Effects::new();
     let vgic = interrupt_controller(&resources, &frames, vcpus, &mut effects)?;
     let domain = Arc::new(Domain {
         id: DOM0,
+        is_direct_mapped: ram.is_direct,
         translation,
         messages: Messages::of_host(frames.its(), vcpus, vgic.lpis())?,
         timers: timers(from)?,
@@ -216,7 +225,7 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
     }
     pci::introduce(&domain);
     domain.carry_out(&mut effects);
-    announce(&domain, memory.len(), &pieces.place, tree.len());
+    announce(&domain, ram.banks.len(), &pieces.place, tree.len());
     if let Some(first) = CpuId::new(0) {
         let tree = pieces.place.tree.start();
         domain.start(first, pieces.place.kernel, tree.get());
@@ -320,21 +329,26 @@ struct Pieces {
     /// The memory that the kernel asks for.
     kernel_room: u64,
     ramdisk: Option<&'static [u8]>,
+    /// The bank where all of them go.
+    bank: Bank,
 }
 
 impl Pieces {
     fn place(
         from: &Ingredients<'_>,
         kernel: &Module<'static>,
-        memory: &[GpaRange],
+        banks: &[Bank],
     ) -> Result<Self, BuildError> {
-        let kernel = KernelFile::parse(ram::module(kernel.range))?;
+        let kernel = KernelFile::parse(memory::ram::module(kernel.range))?;
         let header = kernel.header()?;
-        let ramdisk = from.ramdisk().map(|module| ram::module(module.range));
+        let ramdisk = from
+            .ramdisk()
+            .map(|module| memory::ram::module(module.range));
         let size = ramdisk.map_or(0, |bytes| bytes.len() as u64);
-        let first = memory.first().copied().ok_or(BuildError::NoMemory)?;
+        let bank = banks.first().copied().ok_or(BuildError::NoMemory)?;
         Ok(Self {
-            place: Placement::within(first, header, size)?,
+            place: Placement::within(bank.guest(), header, size)?,
+            bank,
             kernel,
             kernel_room: header.image_size,
             ramdisk,
@@ -347,24 +361,33 @@ impl Pieces {
             return Err(BuildError::TreeSize(tree.len()));
         }
         self.load_kernel()?;
-        load(self.place.tree.start(), tree);
+        self.load_bytes(self.place.tree.start(), tree);
         if let (Some(range), Some(bytes)) = (self.place.ramdisk, self.ramdisk) {
-            load(range.start(), bytes);
+            self.load_bytes(range.start(), bytes);
         }
         Ok(())
     }
-}
 
-impl Pieces {
+    /// The room of so many bytes at an address of Dom0's.
+    fn room(&self, at: Gpa, bytes: u64) -> Option<&'static mut [u8]> {
+        let host = self.bank.host_of(GpaRange::new(at, bytes)?)?;
+        // SAFETY: a part of Dom0's bank, which the allocator has given it, and Dom0 does not run.
+        Some(unsafe { before_start(host) })
+    }
+
+    /// Copies a piece to its place, and to memory: the kernel starts with its caches off.
+    fn load_bytes(&self, at: Gpa, bytes: &[u8]) {
+        if let Some(room) = self.room(at, bytes.len() as u64) {
+            room.copy_from_slice(bytes);
+            cache::clean_slice_to_memory(room);
+        }
+    }
+
     /// Copies or unpacks the kernel to its place.
     fn load_kernel(&self) -> Result<(), KernelError> {
-        let start = Hpa::new(self.place.kernel.get());
-        let Some(room) = HpaRange::new(start, self.kernel_room) else {
+        let Some(room) = self.room(self.place.kernel, self.kernel_room) else {
             return Ok(());
         };
-        // SAFETY: the placement lies in Dom0's first bank, which is direct-mapped, and Dom0 does not
-        // run.
-        let room = unsafe { before_start(room) };
         let length = self.kernel.load(room, cache::copy)?;
         cache::clean_slice_to_memory(room.get(..length).unwrap_or_default());
         Ok(())
@@ -374,7 +397,7 @@ impl Pieces {
 fn device_tree(
     from: &Ingredients<'_>,
     frames: &Frames,
-    memory: &[GpaRange],
+    ram: &Ram,
     ramdisk: Option<GpaRange>,
     vcpus: usize,
 ) -> Result<(Vec<u8>, Dom0Resources), BuildError> {
@@ -397,8 +420,18 @@ fn device_tree(
             })
         })
         .collect();
+    // A direct-mapped Dom0's devices need no IOMMU to reach what it means.
+    let unguarded = match ram.is_direct {
+        true => Vec::new(),
+        false => ram::unguarded_masters(from.tree),
+    };
+    if let Some(first) = unguarded.first() {
+        let count = unguarded.len();
+        warn!("dom0: without {count} devices that no IOMMU holds back, {first} the first");
+    }
+    let hidden: Vec<&str> = unguarded.iter().map(|path| path.as_str()).collect();
     let plan = Dom0Plan {
-        memory,
+        memory: &layout::seen(&ram.banks),
         vcpus: vcpus as u32,
         command_line: from.info.dom0_command_line,
         ramdisk,
@@ -431,7 +464,7 @@ fn device_tree(
             },
         },
         console: from.console,
-        hidden: &[],
+        hidden: &hidden,
         passthrough: &[],
         bridges: &pci::guest_bridges(),
         keeps_pci: pci::hides_any(),
@@ -444,13 +477,16 @@ fn device_tree(
 }
 
 fn map(
-    banks: &Banks,
+    banks: &[Bank],
     resources: &Dom0Resources,
     frames: &Frames,
     vmid: Vmid,
 ) -> Result<Space, BuildError> {
     let mut space = Space::new(DOM0, vmid)?;
-    for range in banks.iter().chain(&resources.reserved) {
+    for bank in banks {
+        space.map(bank.guest(), bank.host().start(), Attributes::Ram)?;
+    }
+    for range in &resources.reserved {
         space.map(direct(*range), range.start(), Attributes::Ram)?;
     }
     map_devices(&mut space, &resources.mmio, Attributes::Device)?;
@@ -528,17 +564,6 @@ fn announce(domain: &Domain, banks: usize, place: &Placement, tree: usize) {
 /// The guest's addresses that are the same as the host's.
 fn direct(range: HpaRange) -> GpaRange {
     GpaRange::new(Gpa::new(range.start().get()), range.size()).expect("a range is not empty")
-}
-
-/// Copies a piece into Dom0's RAM, and to memory: the kernel starts with its caches off.
-fn load(at: Gpa, bytes: &[u8]) {
-    let Some(target) = HpaRange::new(Hpa::new(at.get()), bytes.len() as u64) else {
-        return;
-    };
-    // SAFETY: the placement lies in Dom0's first bank, which is direct-mapped, and Dom0 does not run.
-    let target = unsafe { before_start(target) };
-    target.copy_from_slice(bytes);
-    cache::clean_slice_to_memory(target);
 }
 
 /// Maps registers and windows 1:1, as far as stage 2 reaches on this machine.

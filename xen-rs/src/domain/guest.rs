@@ -166,6 +166,7 @@ pub fn create(request: &Request, place: Reserved) -> Result<Arc<Domain>, Errno> 
     let vgic = Vgic::new(request.version, request.vcpus, shared).map_err(|_| out_of_memory)?;
     let domain = Arc::new(Domain {
         id,
+        is_direct_mapped: false,
         translation,
         config: Config {
             flags: request.flags,

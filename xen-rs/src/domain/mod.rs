@@ -67,6 +67,8 @@ use crate::memory::page::Page;
 pub struct Domain {
     /// Its id.
     pub id: DomId,
+    /// Whether its guest frames are the host's frames with the same numbers.
+    pub is_direct_mapped: bool,
     /// What its addresses lead to.
     pub space: IrqLock<Space>,
     /// The registers that name its space.
@@ -138,11 +140,6 @@ impl Domain {
     /// Whether it is the control domain.
     pub fn is_control(&self) -> bool {
         self.id == DomId::new(0)
-    }
-
-    /// Whether its guest frames are the host's frames with the same numbers.
-    pub fn is_direct_mapped(&self) -> bool {
-        self.is_control()
     }
 
     /// Pages of RAM that are its own, whether or not it has them mapped.

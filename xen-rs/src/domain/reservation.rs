@@ -75,7 +75,7 @@ pub fn decrease(domain: &Domain, gfn: Gfn) -> Result<(), ReservationError> {
 /// [`ReservationError`]; nothing has changed, but that a direct-mapped domain may have got pages
 /// before the one that it cannot have.
 pub fn populate(domain: &Domain, gfn: Gfn, order: u8) -> Result<Done, ReservationError> {
-    if domain.is_direct_mapped() {
+    if domain.is_direct_mapped {
         for page in 0..1 << order {
             let gfn = gfn.checked_add(page).ok_or(P2mError::OutOfRange(gfn))?;
             populate_directly(domain, gfn)?;

@@ -126,6 +126,20 @@ pub enum InitError {
     None,
 }
 
+/// What lets devices reach all memory.
+#[derive(Debug, thiserror::Error)]
+pub enum NotGuarded {
+    /// The machine.
+    #[error("there is no IOMMU that isolates")]
+    Nothing,
+    /// An IOMMU.
+    #[error("{0} lets everything pass")]
+    Iommu(&'static str),
+    /// A host bridge.
+    #[error("{0} has no IOMMU before it (no iommu-map)")]
+    Bridge(&'static str),
+}
+
 /// Starts every IOMMU, with all streams aborted.
 ///
 /// # Errors
@@ -256,6 +270,22 @@ fn units() -> impl Iterator<Item = &'static Unit> {
 /// Whether devices are behind an IOMMU that translates what they access.
 pub fn translates() -> bool {
     units().any(|unit| matches!(unit.state, State::Isolates(_)))
+}
+
+/// Whether every PCI function, and every device of which the tree says that an IOMMU is before it, is
+/// held back.
+///
+/// # Errors
+/// What is not.
+pub fn check_all_guarded() -> Result<(), NotGuarded> {
+    if !translates() {
+        return Err(NotGuarded::Nothing);
+    }
+    if let Some(unit) = units().find(|unit| matches!(unit.state, State::Passes)) {
+        return Err(NotGuarded::Iommu(&unit.path));
+    }
+    let bridge = pci::unguarded().next();
+    bridge.map_or(Ok(()), |bridge| Err(NotGuarded::Bridge(bridge)))
 }
 
 /// Whether an IOMMU reads page tables past the caches: a descriptor must then be cleaned to memory.

@@ -65,6 +65,13 @@ fn agree(domain: &Domain, sbdf: HostSbdf, kind: Kind) -> Result<(), Errno> {
 fn attach(domain: &Domain, sbdf: HostSbdf) -> Result<(), Errno> {
     let stage2 = domain.space.lock().stage2().ok_or(Errno::Invalid)?;
     let streams = streams(sbdf);
+    if streams.is_empty() && !domain.is_direct_mapped {
+        domain.complain(format_args!(
+            "pci: {sbdf}: no IOMMU holds it back, and the domain is not direct-mapped"
+        ));
+        withdraw(domain, sbdf);
+        return Err(Errno::Io);
+    }
     let mut attached = streams.iter();
     match attached.try_for_each(|id| iommu::attach_function(sbdf, *id, domain.id, stage2)) {
         Ok(()) => {

@@ -1,6 +1,33 @@
-//! How large Dom0 is.
+//! What Dom0 is, and how large.
 
 use super::value::{integer, size};
+
+/// `dom0=`: a list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Dom0Option {
+    /// `direct-map`, `no-direct-map`: Dom0 sees its RAM where it is.
+    pub direct_map: bool,
+}
+
+impl Default for Dom0Option {
+    fn default() -> Self {
+        Self { direct_map: true }
+    }
+}
+
+impl Dom0Option {
+    pub(super) fn parse(value: &str) -> Result<Self, &'static str> {
+        let mut option = Self::default();
+        for part in value.split(',') {
+            option.direct_map = match part {
+                "direct-map" => true,
+                "no-direct-map" => false,
+                _ => return Err("use direct-map or no-direct-map"),
+            };
+        }
+        Ok(option)
+    }
+}
 
 /// `dom0_mem=`: a list of `<size>`, `min:<size>` and `max:<size>`. Sizes are in bytes and not 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -67,6 +94,18 @@ fn count(text: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dom0_is_direct_mapped_or_not() {
+        let direct_map = |value| Dom0Option::parse(value).map(|option| option.direct_map);
+        assert!(Dom0Option::default().direct_map);
+        assert_eq!(direct_map("direct-map"), Ok(true));
+        assert_eq!(direct_map("no-direct-map"), Ok(false));
+        assert_eq!(direct_map("no-direct-map,direct-map"), Ok(true));
+        for wrong in ["", "pvh", "direct-map=no", "no-direct-map,"] {
+            assert!(direct_map(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn memory_is_a_list_in_any_order() {

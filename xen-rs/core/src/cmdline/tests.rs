@@ -132,6 +132,7 @@ fn every_known_key_has_an_effect_or_says_that_it_has_none() {
     for key in IN_EFFECT {
         let value = match key {
             "loglvl" | "guest_loglvl" => "debug",
+            "dom0" => "no-direct-map",
             "dom0_mem" => "1G",
             "dom0_max_vcpus" => "2",
             "assignable" => "0000:01:00.0",

@@ -2,4 +2,5 @@
 
 pub mod buddy;
 pub mod frame;
+pub mod layout;
 pub mod map;

@@ -153,7 +153,7 @@ fn reserve(domain: &Domain, progress: &Progress, of_control: u32, change: Change
     let first = progress.done;
     let largest = match domain.is_control() {
         // What it does to itself goes page by page.
-        true if target.is_direct_mapped() => MAX_ORDER_CONTROL,
+        true if target.is_direct_mapped => MAX_ORDER_CONTROL,
         true => of_control.max(MAX_ORDER_CONTROL),
         false => MAX_ORDER,
     };

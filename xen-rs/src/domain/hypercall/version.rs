@@ -81,7 +81,7 @@ pub fn xen_version(running: &mut Running<'_>, operation: u64, buffer: u64) -> Ou
 /// What the domain can rely on.
 fn features(domain: &Domain) -> u32 {
     let control = domain.is_control().then_some(Feature::Dom0);
-    let mapped = if domain.is_direct_mapped() {
+    let mapped = if domain.is_direct_mapped {
         Feature::DirectMapped
     } else {
         Feature::NotDirectMapped
