@@ -1,6 +1,6 @@
 //! Forgetting: what was unmapped is free only once no CPU and no IOMMU can reach it.
 //!
-//! Whoever gives frames, tables or VMIDs to somebody else has had [`forget`] succeed before.
+//! Whoever gives frames, tables or VMIDs to somebody else has had [`forget()`] succeed before.
 
 use crate::{Invalidation, Iommu, IommuError, Vmid};
 

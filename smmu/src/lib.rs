@@ -2,7 +2,7 @@
 //!
 //! An IOMMU tells devices apart by [`StreamId`]. Each stream either reaches what the stage 2 of one
 //! domain maps ([`Stage2`], the tables that the CPUs use) or nothing ([`Iommu`]). What was unmapped
-//! is free only once neither CPUs nor IOMMUs can reach it ([`forget`]).
+//! is free only once neither CPUs nor IOMMUs can reach it ([`forget()`]).
 //!
 //! Hardware lies behind small traits ([`Registers`], [`DmaMemory`], [`Clock`]), so that drivers run
 //! on the host against IOMMUs in software (`simulated`).
