@@ -15,7 +15,7 @@ use xen_abi::{DomId, Errno};
 use super::device::PAGE_SIZE;
 use super::error::HypervisorError;
 use super::info::{DomainInfo, EndReason, Machine, NewDomain, Scheduler, VcpuInfo, Version};
-use super::{GuestMemory, Hypervisor, Result};
+use super::{Domains, GuestMemory, Host, Ram, Result, Wiring};
 use crate::config::GicChoice;
 
 /// The hypervisor; copies are the same one.
@@ -235,9 +235,7 @@ impl Simulated {
     }
 }
 
-impl Hypervisor for Simulated {
-    type Memory = SimulatedMemory;
-
+impl Host for Simulated {
     fn version(&self) -> Result<Version> {
         self.call("xen_version", |_| {
             Ok(Version {
@@ -279,7 +277,9 @@ impl Hypervisor for Simulated {
                 .collect())
         })
     }
+}
 
+impl Domains for Simulated {
     fn domain(&self, domain: DomId) -> Result<Option<DomainInfo>> {
         self.call("getdomaininfo", |state| {
             let found = state.domains.get(&domain.get());
@@ -435,6 +435,57 @@ impl Hypervisor for Simulated {
         })
     }
 
+    fn set_context(&self, domain: DomId, vcpu: u32, context: &Context) -> Result<()> {
+        self.on("setvcpucontext", domain, |domain| {
+            if vcpu >= domain.vcpus {
+                return Err(Errno::Invalid);
+            }
+            domain.contexts.insert(vcpu, *context);
+            Ok(())
+        })
+    }
+
+    fn pause(&self, domain: DomId) -> Result<()> {
+        self.on("pausedomain", domain, |domain| {
+            domain.pauses += 1;
+            Ok(())
+        })
+    }
+
+    fn unpause(&self, domain: DomId) -> Result<()> {
+        self.on("unpausedomain", domain, |domain| {
+            domain.pauses = domain.pauses.checked_sub(1).ok_or(Errno::Invalid)?;
+            domain.has_run |= domain.pauses == 0;
+            Ok(())
+        })
+    }
+
+    fn shut_down(&self, domain: DomId, reason: ShutdownReason) -> Result<()> {
+        self.on("remote_shutdown", domain, |domain| {
+            domain.ended = Some(match reason {
+                ShutdownReason::Reboot => EndReason::Reboot,
+                _ => EndReason::Poweroff,
+            });
+            Ok(())
+        })
+    }
+
+    fn destroy(&self, domain: DomId) -> Result<()> {
+        self.call("destroydomain", |state| {
+            let gone = state.domains.remove(&domain.get()).ok_or(Errno::NoDomain)?;
+            assert_eq!(
+                gone.mappings, 0,
+                "memory of a domain is mapped when it goes"
+            );
+            state.free_pages += gone.pool + gone.page_count;
+            Ok(())
+        })
+    }
+}
+
+impl Ram for Simulated {
+    type Memory = SimulatedMemory;
+
     fn populate(&self, domain: DomId, order: u32, frames: &[u64]) -> Result<usize> {
         self.call("populate_physmap", |state| {
             let max_order = state.max_order;
@@ -493,7 +544,9 @@ impl Hypervisor for Simulated {
             Ok(())
         })
     }
+}
 
+impl Wiring for Simulated {
     fn allocate_port(&self, domain: DomId, _remote: DomId) -> Result<u32> {
         self.on("alloc_unbound", domain, |domain| {
             domain.ports += 1;
@@ -522,53 +575,6 @@ impl Hypervisor for Simulated {
             domain.vuart = Some(frame);
             domain.ports += 1;
             Ok(domain.ports)
-        })
-    }
-
-    fn set_context(&self, domain: DomId, vcpu: u32, context: &Context) -> Result<()> {
-        self.on("setvcpucontext", domain, |domain| {
-            if vcpu >= domain.vcpus {
-                return Err(Errno::Invalid);
-            }
-            domain.contexts.insert(vcpu, *context);
-            Ok(())
-        })
-    }
-
-    fn pause(&self, domain: DomId) -> Result<()> {
-        self.on("pausedomain", domain, |domain| {
-            domain.pauses += 1;
-            Ok(())
-        })
-    }
-
-    fn unpause(&self, domain: DomId) -> Result<()> {
-        self.on("unpausedomain", domain, |domain| {
-            domain.pauses = domain.pauses.checked_sub(1).ok_or(Errno::Invalid)?;
-            domain.has_run |= domain.pauses == 0;
-            Ok(())
-        })
-    }
-
-    fn shut_down(&self, domain: DomId, reason: ShutdownReason) -> Result<()> {
-        self.on("remote_shutdown", domain, |domain| {
-            domain.ended = Some(match reason {
-                ShutdownReason::Reboot => EndReason::Reboot,
-                _ => EndReason::Poweroff,
-            });
-            Ok(())
-        })
-    }
-
-    fn destroy(&self, domain: DomId) -> Result<()> {
-        self.call("destroydomain", |state| {
-            let gone = state.domains.remove(&domain.get()).ok_or(Errno::NoDomain)?;
-            assert_eq!(
-                gone.mappings, 0,
-                "memory of a domain is mapped when it goes"
-            );
-            state.free_pages += gone.pool + gone.page_count;
-            Ok(())
         })
     }
 }
