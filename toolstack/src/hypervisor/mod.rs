@@ -6,6 +6,7 @@
 mod device;
 mod error;
 mod events;
+mod functions;
 mod fuse;
 mod info;
 mod simulated;
@@ -14,6 +15,7 @@ mod xen;
 pub use device::{PAGE_SIZE, SharedMemory};
 pub use error::HypervisorError;
 pub use events::{Events, Port};
+pub use functions::{FunctionInfo, FunctionState};
 pub use fuse::VARIABLE as DIE_AFTER;
 pub use info::{DomainInfo, EndReason, Machine, NewDomain, Scheduler, VcpuInfo, Version};
 pub use simulated::Simulated;
@@ -25,6 +27,8 @@ use xen_abi::DomId;
 use xen_abi::domctl::Context;
 use xen_abi::hvm::Param;
 use xen_abi::sched::ShutdownReason;
+
+use crate::pci::Sbdf;
 
 /// What a call returns.
 pub type Result<T> = std::result::Result<T, HypervisorError>;
@@ -55,9 +59,9 @@ impl GuestMemory for SharedMemory {
 }
 
 /// The calls of a toolstack.
-pub trait Hypervisor: Host + Domains + Ram + Wiring {}
+pub trait Hypervisor: Host + Domains + Functions + Ram + Wiring {}
 
-impl<H: Host + Domains + Ram + Wiring> Hypervisor for H {}
+impl<H: Host + Domains + Functions + Ram + Wiring> Hypervisor for H {}
 
 /// The machine and what runs on it. All errors are [`HypervisorError`]s that name the call.
 #[allow(clippy::missing_errors_doc)]
@@ -117,6 +121,19 @@ pub trait Domains {
     fn shut_down(&self, domain: DomId, reason: ShutdownReason) -> Result<()>;
     /// Takes back all that it has.
     fn destroy(&self, domain: DomId) -> Result<()>;
+}
+
+/// PCI functions, and the list of those that guests can have. All errors are [`HypervisorError`]s that
+/// name the call.
+#[allow(clippy::missing_errors_doc)]
+pub trait Functions {
+    /// All functions of the machine that the hypervisor knows, in the order of their names.
+    fn functions(&self) -> Result<Vec<FunctionInfo>>;
+    /// One of them; `None` if there is none of that name.
+    fn function(&self, function: Sbdf) -> Result<Option<FunctionInfo>>;
+    /// Takes a function from the control domain to the list, or gives it back. A refusal is
+    /// [`HypervisorError::Refused`] where the hypervisor says why.
+    fn set_assignable(&self, function: Sbdf, assignable: bool) -> Result<()>;
 }
 
 /// Memory of domains. All errors are [`HypervisorError`]s that name the call.

@@ -15,8 +15,11 @@ use xen_abi::{DomId, Errno};
 use super::device::PAGE_SIZE;
 use super::error::HypervisorError;
 use super::info::{DomainInfo, EndReason, Machine, NewDomain, Scheduler, VcpuInfo, Version};
-use super::{Domains, GuestMemory, Host, Ram, Result, Wiring};
+use super::{
+    Domains, FunctionInfo, FunctionState, Functions, GuestMemory, Host, Ram, Result, Wiring,
+};
 use crate::config::GicChoice;
+use crate::pci::Sbdf;
 
 /// The hypervisor; copies are the same one.
 #[derive(Clone, Debug)]
@@ -27,6 +30,7 @@ struct State {
     domains: BTreeMap<u16, Domain>,
     next: u16,
     free_pages: u64,
+    functions: BTreeMap<Sbdf, FunctionInfo>,
     calls: Vec<&'static str>,
     /// Which calls fail, counted from 0, and how.
     failure: Option<(Range<usize>, Errno)>,
@@ -86,6 +90,7 @@ impl Simulated {
             domains: BTreeMap::new(),
             next: 1,
             free_pages: bytes / PAGE_SIZE as u64,
+            functions: BTreeMap::new(),
             calls: Vec::new(),
             failure: None,
             max_order: 18,
@@ -114,6 +119,12 @@ impl Simulated {
     /// There is no memory in larger pieces than 2^`order` pages.
     pub fn limit_order(&self, order: u32) {
         self.0.borrow_mut().max_order = order;
+    }
+
+    /// The machine has a function, in place of the one of that name.
+    pub fn plug(&self, info: FunctionInfo) {
+        let mut state = self.0.borrow_mut();
+        state.functions.insert(info.function, info);
     }
 
     /// Pages that are free.
@@ -478,6 +489,35 @@ impl Domains for Simulated {
                 "memory of a domain is mapped when it goes"
             );
             state.free_pages += gone.pool + gone.page_count;
+            Ok(())
+        })
+    }
+}
+
+impl Functions for Simulated {
+    fn functions(&self) -> Result<Vec<FunctionInfo>> {
+        self.call("assignable", |state| {
+            Ok(state.functions.values().cloned().collect())
+        })
+    }
+
+    fn function(&self, function: Sbdf) -> Result<Option<FunctionInfo>> {
+        self.call("assignable", |state| {
+            Ok(state.functions.get(&function).cloned())
+        })
+    }
+
+    fn set_assignable(&self, function: Sbdf, assignable: bool) -> Result<()> {
+        self.call("assignable", |state| {
+            let info = state.functions.get_mut(&function);
+            let info = info.ok_or(Errno::NoDevice)?;
+            if info.state == FunctionState::Guest {
+                return Err(Errno::Busy);
+            }
+            info.state = match assignable {
+                true => FunctionState::Assignable,
+                false => FunctionState::Dom0,
+            };
             Ok(())
         })
     }

@@ -95,6 +95,7 @@ pub fn introduce(domain: &Domain) {
     for view in VIEWS.get().into_iter().flatten() {
         view.fill(domain);
     }
+    super::quarantine::mute_hidden(domain);
 }
 
 impl Place {

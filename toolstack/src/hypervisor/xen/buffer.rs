@@ -86,10 +86,19 @@ impl Buffer<'_> {
         op: SysctlOp,
         argument: T,
     ) -> io::Result<T> {
+        self.sysctl_of(op.number(), argument)
+    }
+
+    /// A sysctl of a number, which may be one that Xen does not have.
+    pub fn sysctl_of<T: FromBytes + IntoBytes + Immutable>(
+        &self,
+        number: u32,
+        argument: T,
+    ) -> io::Result<T> {
         let mut payload = [0; sys::PAYLOAD_WORDS];
         fill(payload.as_mut_bytes(), argument.as_bytes());
         let envelope = Sysctl {
-            cmd: op.number(),
+            cmd: number,
             interface_version: sys::INTERFACE_VERSION,
             payload,
         };

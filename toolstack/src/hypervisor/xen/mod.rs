@@ -5,6 +5,7 @@
 
 mod buffer;
 mod domains;
+mod functions;
 mod host;
 mod ram;
 mod wiring;
