@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::pci::Sbdf;
+
 /// Creates, watches and ends guests of xen-rs.
 #[derive(Debug, Parser)]
 #[command(
@@ -60,6 +62,27 @@ pub enum Verb {
     Reboot(Shutdown),
     /// Take back all that a guest has, at once
     Destroy(GuestArg),
+    /// List the PCI functions that guests can have, or have
+    PciAssignableList {
+        /// All of the machine, and what is in the way of each
+        #[arg(long, short)]
+        all: bool,
+    },
+    /// Take PCI functions from the control domain, with their drivers, so that guests can have them
+    PciAssignableAdd {
+        /// The functions, as SSSS:BB:DD.F or BB:DD.F
+        #[arg(required = true)]
+        functions: Vec<Sbdf>,
+    },
+    /// Give PCI functions back to the control domain
+    PciAssignableRemove {
+        /// Give each to the driver that it had
+        #[arg(long, short)]
+        rebind: bool,
+        /// The functions, as SSSS:BB:DD.F or BB:DD.F
+        #[arg(required = true)]
+        functions: Vec<Sbdf>,
+    },
     /// Show the hypervisor's log
     Dmesg {
         /// Forget it afterwards

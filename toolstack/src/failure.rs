@@ -7,6 +7,7 @@ use crate::console::ConsoleError;
 use crate::guest::{BlueprintError, BuildError};
 use crate::hypervisor::HypervisorError;
 use crate::monitor::MonitorError;
+use crate::pci::AssignableError;
 use crate::state::StateError;
 
 /// What ends a command.
@@ -102,6 +103,15 @@ impl From<MonitorError> for Failure {
 impl From<ConsoleError> for Failure {
     fn from(error: ConsoleError) -> Self {
         Self::new(FailureKind::Other, error)
+    }
+}
+
+impl From<AssignableError> for Failure {
+    fn from(error: AssignableError) -> Self {
+        match error {
+            AssignableError::Hypervisor { error } => error.into(),
+            error => Self::new(FailureKind::Other, error),
+        }
     }
 }
 

@@ -7,6 +7,8 @@
 //!   monitor. The lock goes with the process, however that ends,
 //! - `console.sock`, `vuart.sock`: its consoles, served by the monitor.
 //!
+//! `pci` has the drivers of assignable functions ([`crate::pci::Remembered`]).
+//!
 //! A folder whose lock is free has been left behind: [`State::heal`] tells what to do with it. The lock
 //! of the whole is held while folders are made or judged.
 
@@ -117,6 +119,11 @@ impl State {
 
     fn guests(&self) -> PathBuf {
         self.root.join("guests")
+    }
+
+    /// The folder of what is known of PCI functions.
+    pub fn functions(&self) -> PathBuf {
+        self.root.join("pci")
     }
 
     /// A guest's folder.

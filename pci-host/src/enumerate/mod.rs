@@ -12,7 +12,7 @@ use alloc::vec::Vec;
 use thiserror::Error;
 
 pub(crate) use functions::isolate;
-pub use numbers::BusNumbers;
+pub use numbers::{BusNumbers, NumbersFault};
 
 use crate::bridge::Bridge;
 use crate::capability::{Express, Placement};

@@ -1,5 +1,5 @@
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -161,6 +161,55 @@ fn numbers_of_firmware_stay_where_they_make_sense() {
     assert_eq!(buses, [0x40, 0x51, 0x52, 0x53]);
     let kept = numbers(&machine, "00:01.0");
     assert_eq!((kept.secondary, kept.subordinate), (0x40, 0x50));
+}
+
+#[test]
+fn numbers_that_lead_where_others_do_or_nothing_does_are_told() {
+    for machine in machines::both() {
+        let found = found(&machine);
+        let check = |name: &str, secondary, subordinate| {
+            let sbdf: HostSbdf = name.parse().unwrap();
+            let of = |device: &&Device| device.sbdf == sbdf;
+            let parent = found.devices.iter().find(of).unwrap().parent;
+            let beside = found.devices.iter();
+            let beside = beside.filter(|other| other.sbdf.bus() == sbdf.bus());
+            let numbers = BusNumbers {
+                primary: sbdf.bus(),
+                secondary,
+                subordinate,
+            };
+            numbers.check(&machine.bridge, sbdf, parent, BusRange::ALL, beside)
+        };
+        // As they are, and what leads nowhere, as on the way to other numbers.
+        for (name, secondary, subordinate) in [
+            ("00:00.0", 1, 9),
+            ("02:00.0", 3, 3),
+            ("02:01.0", 0, 0),
+            ("02:01.0", 4, 3),
+        ] {
+            assert_eq!(check(name, secondary, subordinate), Ok(()));
+        }
+        assert_eq!(check("00:00.0", 1, 255), Ok(()));
+        let error = |name, secondary, subordinate| {
+            check(name, secondary, subordinate).unwrap_err().to_string()
+        };
+        assert_eq!(
+            error("02:00.0", 3, 4),
+            "0000:02:01.0 leads to some of the same buses"
+        );
+        assert_eq!(
+            error("02:00.0", 2, 3),
+            "bus 0x02 cannot be behind a bridge on bus 0x02"
+        );
+        assert_eq!(
+            error("02:00.0", 0, 1),
+            "bus 0x00 cannot be behind a bridge on bus 0x02"
+        );
+        assert_eq!(
+            error("02:04.0", 8, 10),
+            "bus 0x0a cannot be behind it: what is before it leads up to 0x09"
+        );
+    }
 }
 
 #[test]

@@ -57,6 +57,16 @@ impl<D: DomainName> Registry<D> {
         self.entries.iter()
     }
 
+    /// The functions of a bus.
+    pub fn on_bus(&self, segment: u16, bus: u8) -> impl Iterator<Item = &Entry<D>> {
+        let first = HostSbdf::new(segment, RequesterId::ari(bus, 0));
+        let before = |entry: &Entry<D>| entry.sbdf() < first;
+        let start = self.entries.partition_point(before);
+        let on_bus =
+            move |entry: &&Entry<D>| entry.sbdf().segment() == segment && entry.sbdf().bus() == bus;
+        self.entries.iter().skip(start).take_while(on_bus)
+    }
+
     /// A function.
     pub fn get(&self, sbdf: HostSbdf) -> Result<&Entry<D>, RegistryError<D>> {
         let place = self.place(sbdf)?;

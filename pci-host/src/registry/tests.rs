@@ -107,6 +107,22 @@ fn a_function_goes_from_the_hardware_domain_to_a_guest_and_back() {
 }
 
 #[test]
+fn the_functions_of_a_bus_are_found_by_its_number() {
+    let machine = machines::both().remove(0);
+    let registry = registry(&machine);
+    for bus in 0..=u8::MAX {
+        let on_bus: Vec<_> = registry.on_bus(0, bus).map(Entry::sbdf).collect();
+        let all = registry.iter().map(Entry::sbdf);
+        assert_eq!(
+            on_bus,
+            all.filter(|sbdf| sbdf.bus() == bus).collect::<Vec<_>>()
+        );
+    }
+    assert_eq!(registry.on_bus(0, 4).count(), 2);
+    assert_eq!(registry.on_bus(1, 4).count(), 0);
+}
+
+#[test]
 fn a_group_moves_as_one() {
     let machine = machines::both().remove(0);
     let mut registry = registry(&machine);

@@ -5,6 +5,7 @@
 //! what it shall do from the bytes (`arbitrary`), and checks all that must be true whatever that is.
 
 mod its_commands;
+mod pci;
 
 /// Something that is fuzzed.
 #[derive(Clone, Copy, Debug)]
@@ -16,10 +17,24 @@ pub struct Target {
 }
 
 /// All that is fuzzed.
-pub const TARGETS: &[Target] = &[Target {
-    name: "its-commands",
-    run: its_commands::run,
-}];
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "its-commands",
+        run: its_commands::run,
+    },
+    Target {
+        name: "config-accesses",
+        run: pci::accesses::run,
+    },
+    Target {
+        name: "enumeration",
+        run: pci::enumeration::run,
+    },
+    Target {
+        name: "message-capabilities",
+        run: pci::messages::run,
+    },
+];
 
 /// The target of a name.
 pub fn find(name: &str) -> Option<Target> {

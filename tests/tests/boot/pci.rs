@@ -77,7 +77,9 @@ fn ramdisk(case: &Case, kernel: &Path, modules: &[&str], script: &str) -> Result
         "no programs for Dom0 (XEN_RS_PROGRAMS)",
     )?;
     let contents = Contents {
-        programs: ["pci", "assignable"].map(|name| programs.join(name)).into(),
+        programs: ["pci", "assignable", "xrs"]
+            .map(|name| programs.join(name))
+            .into(),
         modules: modules::with_dependencies(kernel, modules)?,
         ..Contents::default()
     };
@@ -323,54 +325,103 @@ fn with_hidden(case: &Case, line: &str, arguments: &str) -> Result<Session> {
     Ok(session)
 }
 
-/// Dom0 gives a function up and gets it back, by our own calls and by Xen's.
+/// Dom0 gives a function up and gets it back: by `xrs`, with its driver, and by Xen's own calls, from
+/// under its driver.
 fn at_run_time(case: &Case) -> Result<()> {
     let kernel = Kernel::V6_1.image(case)?;
     let modules = ["e1000e", "xen-privcmd"];
-    let disk = ramdisk(case, &kernel, &modules, "echo PCI: up")?;
+    let disk = ramdisk(case, &kernel, &modules, "mkdir -p /run\necho PCI: up")?;
     let mut machine = Machine {
         smmu: Some(SmmuStage::Second),
         ..dom0::machine(case, 2)
     };
-    plug_into(&mut machine, &["e1000e,addr=1,romfile=", "edu,addr=2"]);
+    plug_into(
+        &mut machine,
+        &[
+            "pcie-root-port,id=root,addr=1",
+            "e1000e,bus=root,romfile=",
+            "edu,addr=2",
+        ],
+    );
     let mut session = dom0::boot_with(case, &kernel, &disk, machine)?;
     session.expect("^PCI: up")?;
     session.expect_prompt("# ")?;
-    let card = "0000:00:01.0";
-    let mut run = |line: String, answer: &str| -> Result<()> {
-        type_line(&mut session, &line)?;
-        session.expect(answer)?;
+    let card = "0000:01:00.0";
+    let driver = "/sys/bus/pci/drivers/e1000e";
+    let mut run = |line: &str, answers: &[&str]| -> Result<()> {
+        type_line(&mut session, line)?;
+        for answer in answers {
+            session.expect(answer)?;
+        }
         session.expect_prompt("# ")
     };
+    let is_gone = format!("hexdump -n 4 /sys/bus/pci/devices/{card}/config");
+    let has_network = format!("ls /sys/bus/pci/devices/{card}/net");
+
     run(
-        format!("assignable get {card}"),
-        r"^ASSIGNABLE: .* is Some\(ControlDomain\)",
+        "xrs pci-assignable-list --all",
+        &[r"^0000:01:00.0 +8086:10d3 +020000 +Domain-0 +0000:01:00.0 +(FLR|D3hot|bus below)"],
     )?;
-    for (give, take) in [("add", "remove"), ("give", "take")] {
-        let driver = "/sys/bus/pci/drivers/e1000e";
-        run(
-            format!("echo {card} > {driver}/unbind; echo unbound"),
-            "^unbound",
-        )?;
-        run(format!("assignable {give} {card}"), "^ASSIGNABLE: .*: done")?;
-        run(
-            format!("hexdump -n 4 /sys/bus/pci/devices/{card}/config"),
-            "^0+ ffff ffff",
-        )?;
-        run(
-            "assignable list".into(),
-            r"^ASSIGNABLE: 0000:00:01.0 is Some\(Assignable\)",
-        )?;
-        run(
-            format!("assignable {give} 0000:00:1e.0"),
-            r"^ASSIGNABLE: .*: Some\(19\)",
-        )?;
-        run(format!("assignable {take} {card}"), "^ASSIGNABLE: .*: done")?;
-        run(
-            format!("echo {card} > {driver}/bind; ls /sys/bus/pci/devices/{card}/net"),
-            "^eth",
-        )?;
-    }
+    run(
+        "xrs pci-assignable-add 01:00.0",
+        &["^0000:01:00.0 is assignable; e1000e has let go of it"],
+    )?;
+    run(&is_gone, &["^0+ ffff ffff"])?;
+    run("xrs pci-assignable-list", &["^0000:01:00.0 .* assignable "])?;
+    run(
+        "xrs pci-assignable-list --json | tr -d ' \\n'; echo",
+        &[r#"^\[\{"function":"0000:01:00.0","state":"assignable","domain":null,"#],
+    )?;
+    run(
+        "xrs pci-assignable-add 00:1e.0; echo status $?",
+        &["^xrs: 0000:00:1e.0: there is no such function", "^status 1"],
+    )?;
+    run(
+        "xrs pci-assignable-add 00:01.0; echo status $?",
+        &[
+            "^xrs: 0000:00:01.0 cannot be assigned: it is a bridge",
+            "^status 1",
+        ],
+    )?;
+    // What no reset would clean keeps its driver, if it has one.
+    run(
+        "xrs pci-assignable-add 00:02.0; echo status $?",
+        &[
+            "^xrs: 0000:00:02.0 cannot be assigned: there is no way to reset it",
+            "^status 1",
+        ],
+    )?;
+    run(
+        "xrs pci-assignable-remove -r 01:00.0",
+        &["^0000:01:00.0 is the control domain's, with e1000e"],
+    )?;
+    run(&has_network, &["^eth"])?;
+
+    // The driver has its interrupts still: none of them arrives any more.
+    run(
+        &format!("assignable give {card}"),
+        &[
+            r"info: pci: 0000:01:00.0: [1-9]\d* message interrupt\(s\) of the control domain end",
+            "^ASSIGNABLE: .*: done",
+        ],
+    )?;
+    run(&is_gone, &["^0+ ffff ffff"])?;
+    run(
+        "assignable give 0000:00:1e.0",
+        &[r"^ASSIGNABLE: .*: Some\(19\)"],
+    )?;
+    run(
+        &format!("echo {card} > {driver}/unbind; echo unbound"),
+        &["^unbound"],
+    )?;
+    run(
+        &format!("assignable take {card}"),
+        &["^ASSIGNABLE: .*: done"],
+    )?;
+    run(
+        &format!("echo {card} > {driver}/bind; {has_network}"),
+        &["^eth"],
+    )?;
     session.forbid(&["(warning|error): iommu: "])?;
     dom0::power_off(&mut session)
 }

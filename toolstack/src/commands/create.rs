@@ -14,7 +14,7 @@ use crate::console;
 use crate::failure::{Failure, FailureKind};
 use crate::guest::{Blueprint, Built, build};
 use crate::guests;
-use crate::hypervisor::{Hypervisor, Xen};
+use crate::hypervisor::{Domains as _, Xen};
 use crate::monitor;
 use crate::signals::Stop;
 use crate::state::{Care, Channels, Phase, Record, State};

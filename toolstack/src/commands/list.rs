@@ -1,9 +1,9 @@
 //! `xrs list` and `xrs vcpu-list`.
 
-use comfy_table::{CellAlignment, Table, presets};
 use serde::Serialize;
 
-use super::{print, print_json};
+use super::print_json;
+use super::table::{print_table, table};
 use crate::config::CpuSet;
 use crate::failure::Failure;
 use crate::guests::{self, Guest};
@@ -35,28 +35,6 @@ fn chosen(
         Some(name) => Ok(vec![guests::find(hypervisor, state, name)?]),
         None => Ok(guests::all(hypervisor, state)?),
     }
-}
-
-/// A table without lines; columns from the second on are aligned to the right if they are numbers.
-fn table(header: &[&str], numbers: &[usize]) -> Table {
-    let mut table = Table::new();
-    table
-        .load_style(presets::NOTHING)
-        .set_header(header.to_vec());
-    for column in numbers {
-        if let Some(column) = table.column_mut(*column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table
-}
-
-fn print_table(table: &Table) -> Result<(), Failure> {
-    let text: String = table
-        .lines()
-        .map(|line| format!("{}\n", line.trim()))
-        .collect();
-    print(&text)
 }
 
 fn seconds(nanoseconds: u64) -> String {

@@ -4,7 +4,9 @@ mod create;
 mod end;
 mod list;
 mod machine;
+mod pci;
 mod progress;
+mod table;
 
 use clap::CommandFactory as _;
 use serde::Serialize;
@@ -35,6 +37,13 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Verb::Shutdown(options) => end::shutdown(&Xen::open()?, &state, options),
         Verb::Reboot(options) => end::reboot(&Xen::open()?, &state, options),
         Verb::Destroy(guest) => end::destroy(&Xen::open()?, &state, &guest.guest),
+        Verb::PciAssignableList { all } => pci::list(&Xen::open()?, *all, cli.json),
+        Verb::PciAssignableAdd { functions } => {
+            pci::add(&Xen::open()?, &state, functions, cli.json)
+        }
+        Verb::PciAssignableRemove { rebind, functions } => {
+            pci::remove(&Xen::open()?, &state, functions, *rebind, cli.json)
+        }
         Verb::Dmesg { clear } => machine::log(&Xen::open()?, *clear, cli.json),
         Verb::Completion { shell } => {
             let mut command = Cli::command();

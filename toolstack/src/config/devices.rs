@@ -28,6 +28,11 @@ const OPTIONS: [&str; 6] = [
 ];
 
 impl PciFunction {
+    /// Reads `[SSSS:]BB:DD.F`, where F may be `*`.
+    pub(crate) fn parse_address(text: &str) -> Option<Address> {
+        parse_address(text)
+    }
+
     /// Reads `[SSSS:]BB:DD.F[@SLOT][,OPTION=VALUE…]`, where F may be `*` and the parts may also be
     /// `bdf=` and `vslot=`.
     ///
@@ -80,7 +85,8 @@ fn slot_number(text: &str) -> Result<u8, String> {
         .ok_or_else(|| format!("{text:?} is no slot: 0 to 1f"))
 }
 
-type Address = ((u16, u8, u8), Option<u8>);
+/// Segment, bus and device, and the function unless it is all.
+pub(crate) type Address = ((u16, u8, u8), Option<u8>);
 
 fn parse_address(text: &str) -> Option<Address> {
     let hex = |text: &str, digits: usize| {

@@ -31,6 +31,12 @@ pub enum HypervisorError {
         /// Why it refused.
         error: io::Error,
     },
+    /// The hypervisor refused, and says why.
+    #[error("{reason}")]
+    Refused {
+        /// Why.
+        reason: String,
+    },
     /// The hypervisor answered something that cannot be.
     #[error("{call}: the hypervisor's answer makes no sense: {what}")]
     Answer {

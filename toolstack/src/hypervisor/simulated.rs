@@ -15,8 +15,11 @@ use xen_abi::{DomId, Errno};
 use super::device::PAGE_SIZE;
 use super::error::HypervisorError;
 use super::info::{DomainInfo, EndReason, Machine, NewDomain, Scheduler, VcpuInfo, Version};
-use super::{GuestMemory, Hypervisor, Result};
+use super::{
+    Domains, FunctionInfo, FunctionState, Functions, GuestMemory, Host, Ram, Result, Wiring,
+};
 use crate::config::GicChoice;
+use crate::pci::Sbdf;
 
 /// The hypervisor; copies are the same one.
 #[derive(Clone, Debug)]
@@ -27,6 +30,7 @@ struct State {
     domains: BTreeMap<u16, Domain>,
     next: u16,
     free_pages: u64,
+    functions: BTreeMap<Sbdf, FunctionInfo>,
     calls: Vec<&'static str>,
     /// Which calls fail, counted from 0, and how.
     failure: Option<(Range<usize>, Errno)>,
@@ -86,6 +90,7 @@ impl Simulated {
             domains: BTreeMap::new(),
             next: 1,
             free_pages: bytes / PAGE_SIZE as u64,
+            functions: BTreeMap::new(),
             calls: Vec::new(),
             failure: None,
             max_order: 18,
@@ -114,6 +119,12 @@ impl Simulated {
     /// There is no memory in larger pieces than 2^`order` pages.
     pub fn limit_order(&self, order: u32) {
         self.0.borrow_mut().max_order = order;
+    }
+
+    /// The machine has a function, in place of the one of that name.
+    pub fn plug(&self, info: FunctionInfo) {
+        let mut state = self.0.borrow_mut();
+        state.functions.insert(info.function, info);
     }
 
     /// Pages that are free.
@@ -235,9 +246,7 @@ impl Simulated {
     }
 }
 
-impl Hypervisor for Simulated {
-    type Memory = SimulatedMemory;
-
+impl Host for Simulated {
     fn version(&self) -> Result<Version> {
         self.call("xen_version", |_| {
             Ok(Version {
@@ -279,7 +288,9 @@ impl Hypervisor for Simulated {
                 .collect())
         })
     }
+}
 
+impl Domains for Simulated {
     fn domain(&self, domain: DomId) -> Result<Option<DomainInfo>> {
         self.call("getdomaininfo", |state| {
             let found = state.domains.get(&domain.get());
@@ -435,6 +446,86 @@ impl Hypervisor for Simulated {
         })
     }
 
+    fn set_context(&self, domain: DomId, vcpu: u32, context: &Context) -> Result<()> {
+        self.on("setvcpucontext", domain, |domain| {
+            if vcpu >= domain.vcpus {
+                return Err(Errno::Invalid);
+            }
+            domain.contexts.insert(vcpu, *context);
+            Ok(())
+        })
+    }
+
+    fn pause(&self, domain: DomId) -> Result<()> {
+        self.on("pausedomain", domain, |domain| {
+            domain.pauses += 1;
+            Ok(())
+        })
+    }
+
+    fn unpause(&self, domain: DomId) -> Result<()> {
+        self.on("unpausedomain", domain, |domain| {
+            domain.pauses = domain.pauses.checked_sub(1).ok_or(Errno::Invalid)?;
+            domain.has_run |= domain.pauses == 0;
+            Ok(())
+        })
+    }
+
+    fn shut_down(&self, domain: DomId, reason: ShutdownReason) -> Result<()> {
+        self.on("remote_shutdown", domain, |domain| {
+            domain.ended = Some(match reason {
+                ShutdownReason::Reboot => EndReason::Reboot,
+                _ => EndReason::Poweroff,
+            });
+            Ok(())
+        })
+    }
+
+    fn destroy(&self, domain: DomId) -> Result<()> {
+        self.call("destroydomain", |state| {
+            let gone = state.domains.remove(&domain.get()).ok_or(Errno::NoDomain)?;
+            assert_eq!(
+                gone.mappings, 0,
+                "memory of a domain is mapped when it goes"
+            );
+            state.free_pages += gone.pool + gone.page_count;
+            Ok(())
+        })
+    }
+}
+
+impl Functions for Simulated {
+    fn functions(&self) -> Result<Vec<FunctionInfo>> {
+        self.call("assignable", |state| {
+            Ok(state.functions.values().cloned().collect())
+        })
+    }
+
+    fn function(&self, function: Sbdf) -> Result<Option<FunctionInfo>> {
+        self.call("assignable", |state| {
+            Ok(state.functions.get(&function).cloned())
+        })
+    }
+
+    fn set_assignable(&self, function: Sbdf, assignable: bool) -> Result<()> {
+        self.call("assignable", |state| {
+            let info = state.functions.get_mut(&function);
+            let info = info.ok_or(Errno::NoDevice)?;
+            if info.state == FunctionState::Guest {
+                return Err(Errno::Busy);
+            }
+            info.state = match assignable {
+                true => FunctionState::Assignable,
+                false => FunctionState::Dom0,
+            };
+            Ok(())
+        })
+    }
+}
+
+impl Ram for Simulated {
+    type Memory = SimulatedMemory;
+
     fn populate(&self, domain: DomId, order: u32, frames: &[u64]) -> Result<usize> {
         self.call("populate_physmap", |state| {
             let max_order = state.max_order;
@@ -493,7 +584,9 @@ impl Hypervisor for Simulated {
             Ok(())
         })
     }
+}
 
+impl Wiring for Simulated {
     fn allocate_port(&self, domain: DomId, _remote: DomId) -> Result<u32> {
         self.on("alloc_unbound", domain, |domain| {
             domain.ports += 1;
@@ -522,53 +615,6 @@ impl Hypervisor for Simulated {
             domain.vuart = Some(frame);
             domain.ports += 1;
             Ok(domain.ports)
-        })
-    }
-
-    fn set_context(&self, domain: DomId, vcpu: u32, context: &Context) -> Result<()> {
-        self.on("setvcpucontext", domain, |domain| {
-            if vcpu >= domain.vcpus {
-                return Err(Errno::Invalid);
-            }
-            domain.contexts.insert(vcpu, *context);
-            Ok(())
-        })
-    }
-
-    fn pause(&self, domain: DomId) -> Result<()> {
-        self.on("pausedomain", domain, |domain| {
-            domain.pauses += 1;
-            Ok(())
-        })
-    }
-
-    fn unpause(&self, domain: DomId) -> Result<()> {
-        self.on("unpausedomain", domain, |domain| {
-            domain.pauses = domain.pauses.checked_sub(1).ok_or(Errno::Invalid)?;
-            domain.has_run |= domain.pauses == 0;
-            Ok(())
-        })
-    }
-
-    fn shut_down(&self, domain: DomId, reason: ShutdownReason) -> Result<()> {
-        self.on("remote_shutdown", domain, |domain| {
-            domain.ended = Some(match reason {
-                ShutdownReason::Reboot => EndReason::Reboot,
-                _ => EndReason::Poweroff,
-            });
-            Ok(())
-        })
-    }
-
-    fn destroy(&self, domain: DomId) -> Result<()> {
-        self.call("destroydomain", |state| {
-            let gone = state.domains.remove(&domain.get()).ok_or(Errno::NoDomain)?;
-            assert_eq!(
-                gone.mappings, 0,
-                "memory of a domain is mapped when it goes"
-            );
-            state.free_pages += gone.pool + gone.page_count;
-            Ok(())
         })
     }
 }

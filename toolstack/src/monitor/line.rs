@@ -12,7 +12,7 @@ use xen_abi::DomId;
 use super::MonitorError;
 use crate::console::{Ring, Scrollback};
 use crate::guest::Channel;
-use crate::hypervisor::{Events, Hypervisor as _, Port, Xen};
+use crate::hypervisor::{Events, Port, Ram as _, Xen};
 
 /// Bytes that wait for one who reads too slowly, who then is put off.
 const MAX_WAITING: usize = 1 << 20;

@@ -1,7 +1,7 @@
 //! PCI functions that can be given to guests: the list that the hypervisor keeps. Xen has no such
 //! thing: this is a sysctl of a number far from Xen's.
 
-use crate::GuestHandle;
+use crate::{DomId, GuestHandle};
 
 /// The operation's number in a [`Sysctl`](crate::sysctl::Sysctl).
 pub const SYSCTL_ASSIGNABLE: u32 = 0x5852_0001;
@@ -28,6 +28,20 @@ numbers! {
         /// Nobody's, and it stays so: its reset failed.
         Broken = 3,
     }
+
+    /// How a function is reset ([`AssignableEntry::reset`]).
+    pub enum ResetMethod: u32 {
+        /// It cannot be.
+        None = 0,
+        /// Function level reset of PCI Express.
+        FunctionLevel = 1,
+        /// Function level reset of conventional PCI's advanced features.
+        AdvancedFeatures = 2,
+        /// To D3hot and back.
+        PowerState = 3,
+        /// Reset of all that is behind a bridge ([`AssignableEntry::bridge`]).
+        SecondaryBus = 4,
+    }
 }
 
 layout! {
@@ -41,7 +55,9 @@ layout! {
         8 state: u32,
         /// Of `List`: in, room for so many; out, how many there are.
         12 count: u32,
-        /// Of `List`: where they go, an [`AssignableEntry`] each; null asks for the number.
+        /// Of `List`: where they go, an [`AssignableEntry`] each; null asks for the number. Of `Get`
+        /// and `Set`: where the function's goes, also when `Set` fails, which its `reason` then
+        /// explains; null for nowhere.
         16 entries: GuestHandle,
         /// Of `List`: the first number that is wanted, in the order of their names.
         24 first: u32,
@@ -50,10 +66,31 @@ layout! {
     }
 
     /// A function in a list.
-    pub struct AssignableEntry: 8 {
+    pub struct AssignableEntry: 160 {
         /// The function, as in [`Assignable::sbdf`].
         0 sbdf: u32,
         /// A [`FunctionState`].
         4 state: u32,
+        /// Of a guest's: which.
+        8 domain: DomId,
+        /// PCI vendor id.
+        10 vendor: u16,
+        /// PCI device id.
+        12 device: u16,
+        /// Padding.
+        14 pad: u16,
+        /// Class code, 24 bits.
+        16 class: u32,
+        /// The group that moves as one: the name of its first function.
+        20 group: u32,
+        /// The gentlest [`ResetMethod`].
+        24 reset: u32,
+        /// For a reset of a bus: the bridge to it.
+        28 bridge: u32,
+        /// Why it cannot be assigned, in words; zeros follow, and are all where nothing is in the way.
+        32 reason: [u8; REASON],
     }
 }
+
+/// Bytes of a reason.
+pub const REASON: usize = 128;

@@ -10,7 +10,9 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use xen_core::its::{DeviceId, Owner};
 use xen_core::vgic::{Access, BadAddress, CpuId, Direction, Effects, GuestMemory};
-use xen_core::vits::{Config, Effect, GuestDeviceId, Next, Offer, Outside, Step, Vits, VitsError};
+use xen_core::vits::{
+    Config, Effect, GuestDeviceId, Next, Offer, Outside, RevokeError, Step, Vits, VitsError,
+};
 use xen_types::{Gpa, GpaRange};
 
 use super::space::Window;
@@ -200,6 +202,40 @@ impl Domain {
         };
         if let Err(error) = outside.carry_out(vits, effect, &mut Tables, effects) {
             self.complain(format_args!("{}: {error}", self.id));
+        }
+    }
+
+    /// A device is the domain's no more: none of its messages arrives, and the domain's ITS does not
+    /// know it. Returns how many of its events were mapped.
+    ///
+    /// # Errors
+    /// [`RevokeError`].
+    pub fn revoke_messages(&self, its: usize, device: DeviceId) -> Result<u32, RevokeError> {
+        let Some((service, services)) = self.messages.services.get(its).zip(its::services()) else {
+            return Ok(0);
+        };
+        let outside = Outside {
+            domain: self.id,
+            vgic: &self.vgic,
+            memory: &Memory(self),
+            services,
+            place_of: |vcpu| self.place_of(vcpu),
+        };
+        let mut effects = Effects::new();
+        let revoked = outside.revoke(
+            &mut service.state.lock().vits,
+            GuestDeviceId(device.0),
+            &mut Tables,
+            &mut effects,
+        );
+        self.carry_out(&mut effects);
+        revoked
+    }
+
+    /// A device that was taken is the domain's again, which may use its messages.
+    pub fn restore_messages(&self, its: usize, device: DeviceId) {
+        if let Some(service) = self.messages.services.get(its) {
+            service.state.lock().vits.restore(GuestDeviceId(device.0));
         }
     }
 

@@ -7,10 +7,14 @@
 //! - `view`: the bus as the control domain finds it, trapped from the start.
 //! - `quarantine`: functions that it does not have.
 //! - `told`: what it says itself of its functions.
+//! - `listing`: what a toolstack is told of each function.
+//! - `messages`: their message interrupts.
 //! - `registers`: how `pci-host` reaches registers.
 //!
 //! Locks are taken in this order: the state of a view, the registry, then what mapping and IOMMUs need.
 
+mod listing;
+mod messages;
 mod quarantine;
 mod registers;
 pub mod told;
@@ -32,7 +36,8 @@ use spin::Once;
 use xen_abi::DomId;
 use xen_types::HpaRange;
 
-pub use self::quarantine::{hide, hides_any, owner, owners, quarantine, release};
+pub use self::listing::{Listed, list, look_up};
+pub use self::quarantine::{QuarantineError, hide, hides_any, owner, quarantine, release};
 use self::registers::{Aborting, Clock, Memory};
 use self::view::View;
 pub use self::view::{Place, find, introduce};

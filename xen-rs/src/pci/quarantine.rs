@@ -11,7 +11,7 @@ use pci_host::registry::{Entry, Owner, RegistryError};
 use pci_host::reset::quiesce;
 use xen_abi::{DomId, Errno};
 
-use super::{PCI, told, view};
+use super::{PCI, messages, told, view};
 use crate::domain::Domain;
 
 /// Why a function does not come to quarantine, or not back.
@@ -23,6 +23,9 @@ pub enum QuarantineError {
     /// Its virtual functions are there.
     #[error("{0}: its virtual functions are enabled: disable them first")]
     HasVirtualFunctions(HostSbdf),
+    /// An ITS may still let its messages pass.
+    #[error("{0}: its ITS does not let go of it")]
+    Its(HostSbdf),
     /// An IOMMU may still let its requests pass.
     #[error("{0}: its IOMMU does not let go of it")]
     Iommu(HostSbdf),
@@ -35,7 +38,7 @@ impl QuarantineError {
             Self::Registry(RegistryError::Unknown(_)) => Errno::NoDevice,
             Self::Registry(RegistryError::Refused { .. }) => Errno::Invalid,
             Self::Registry(_) | Self::HasVirtualFunctions(_) => Errno::Busy,
-            Self::Iommu(_) => Errno::Io,
+            Self::Its(_) | Self::Iommu(_) => Errno::Io,
         }
     }
 }
@@ -46,6 +49,25 @@ pub fn hide(functions: impl IntoIterator<Item = HostSbdf>) {
         match quarantine(None, sbdf) {
             Ok(()) => info!("pci: {sbdf} is assignable: the control domain does not have it"),
             Err(error) => warn!("pci: assignable: {error}"),
+        }
+    }
+}
+
+/// A domain is made, which is the hardware domain: what is hidden from it sends it no messages.
+pub fn mute_hidden(domain: &Domain) {
+    let Some(pci) = PCI.get() else {
+        return;
+    };
+    let hidden: Vec<HostSbdf> = {
+        let registry = pci.registry.lock();
+        let all = registry.iter();
+        all.filter(|entry| entry.owner() != Owner::HardwareDomain)
+            .map(Entry::sbdf)
+            .collect()
+    };
+    for sbdf in hidden {
+        if let Err(error) = messages::revoke(domain, sbdf) {
+            warn!("pci: {sbdf}: {error}");
         }
     }
 }
@@ -94,12 +116,18 @@ pub fn quarantine(domain: Option<&Domain>, sbdf: HostSbdf) -> Result<(), Quarant
         );
     }
     view.owners_changed();
-    if let Some(domain) = domain
-        && !told::suspend(domain, sbdf)
-    {
-        return Err(QuarantineError::Iommu(sbdf));
+    let Some(domain) = domain else {
+        return Ok(());
+    };
+    let muted = messages::revoke(domain, sbdf);
+    if let Err(error) = muted {
+        domain.complain(format_args!("pci: {sbdf}: {error}"));
     }
-    Ok(())
+    match (told::suspend(domain, sbdf), muted) {
+        (false, _) => Err(QuarantineError::Iommu(sbdf)),
+        (true, Err(_)) => Err(QuarantineError::Its(sbdf)),
+        (true, Ok(())) => Ok(()),
+    }
 }
 
 /// Gives a function in quarantine back to the hardware domain, which finds it when it looks.
@@ -111,6 +139,7 @@ pub fn release(domain: &Domain, sbdf: HostSbdf) -> Result<(), QuarantineError> {
     let (pci, view) = PCI.get().zip(view::of(sbdf)).ok_or(unknown)?;
     pci.registry.lock().give_back(sbdf)?;
     view.owners_changed();
+    messages::restore(domain, sbdf);
     told::resume(domain, sbdf);
     Ok(())
 }
@@ -119,14 +148,4 @@ pub fn release(domain: &Domain, sbdf: HostSbdf) -> Result<(), QuarantineError> {
 pub fn owner(sbdf: HostSbdf) -> Option<Owner<DomId>> {
     let registry = PCI.get()?.registry.lock();
     registry.get(sbdf).ok().map(Entry::owner)
-}
-
-/// Whose each function of the machine is, in the order of their names.
-pub fn owners() -> Vec<(HostSbdf, Owner<DomId>)> {
-    let Some(pci) = PCI.get() else {
-        return Vec::new();
-    };
-    let registry = pci.registry.lock();
-    let all = registry.iter();
-    all.map(|entry| (entry.sbdf(), entry.owner())).collect()
 }

@@ -14,12 +14,12 @@ use pci_host::bar::BarKind;
 use pci_host::bridge::ecam::Layout;
 use pci_host::bridge::{Bridge, Description, HostBridge, Registers as _, Sharing};
 use pci_host::config::{Access, Function};
-use pci_host::enumerate::BusNumbers;
+use pci_host::enumerate::{BusNumbers, NumbersFault};
 use pci_host::newcomer::{self, Newcomer};
 use pci_host::reach::{Overlay, Reach};
 use pci_host::registry::{Entry, Owner, Registry};
 use pci_host::{ConfigOffset, Device, HostSbdf, Width};
-use vpci::access::GuestAccess;
+use vpci::access::{GuestAccess, Lane};
 use vpci::effect::{Effect, Piece};
 use vpci::hardware::{Dependents, HardwareFunction, HardwarePci, RCarWindow, SharedPages, Target};
 use xen_abi::DomId;
@@ -95,6 +95,7 @@ pub fn introduce(domain: &Domain) {
     for view in VIEWS.get().into_iter().flatten() {
         view.fill(domain);
     }
+    super::quarantine::mute_hidden(domain);
 }
 
 impl Place {
@@ -345,10 +346,38 @@ impl View {
             ));
             return;
         }
+        if let Some(fault) = self.misnumbered(sbdf, access, value) {
+            domain.complain(format_args!("pci: {sbdf} keeps its bus numbers: {fault}"));
+            return;
+        }
         state.functions.write(self.config(), sbdf, access, value);
         drop(state);
         self.settle(domain, sbdf);
         self.follow(domain, sbdf, access);
+    }
+
+    /// Why a bridge cannot have the bus numbers that a write would give it. It would lead requests
+    /// for config space where nobody, or more than one, answers them.
+    #[inline]
+    fn misnumbered(&self, sbdf: HostSbdf, access: GuestAccess, value: u64) -> Option<NumbersFault> {
+        let mut lanes = access.lanes();
+        let numbers = lanes.find(|placed| placed.lane.dword() == BUS_NUMBERS / 4)?;
+        self.number_fault(sbdf, numbers.lane, numbers.from_access(value))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn number_fault(&self, sbdf: HostSbdf, lane: Lane, value: u32) -> Option<NumbersFault> {
+        let registry = self.pci.registry.lock();
+        let bridge = registry.get(sbdf).map(Entry::device).ok()?;
+        let offset = ConfigOffset::new(BUS_NUMBERS).filter(|_| bridge.is_bridge())?;
+        let before = Function::new(self.config(), sbdf).read_access(Access::dword(offset));
+        let numbers = BusNumbers::from_bits(lane.insert(before, value));
+        let beside = registry.on_bus(sbdf.segment(), sbdf.bus());
+        let beside = beside.map(Entry::device);
+        let buses = self.description().buses;
+        let checked = numbers.check(self.config(), sbdf, bridge.parent, buses, beside);
+        checked.err()
     }
 
     /// Whether a bridge would lead to functions of others that are not behind it.

@@ -1,45 +1,28 @@
-//! The list of assignable PCI functions: `assignable VERB NAME …`, one line of outcome for each.
-//!
-//! Verbs: `add` and `remove` change the list, `give` and `take` do the same by Xen's own calls for
-//! `DOMID_IO`, `get` prints a state; `list`, without names, prints all.
+//! Functions that are given to `DOMID_IO` and taken from there, as Xen's tools do it: `assignable VERB
+//! NAME …`, where the verb is `give` or `take`. Prints one line of outcome for each; `xrs` has our own
+//! calls.
 
 use std::env;
 use std::io;
 
 use anyhow::{Context as _, Result, bail};
 use dom0_programs::privcmd::Privcmd;
-use xen_abi::assignable::{
-    Assignable, AssignableCommand, AssignableEntry, FunctionState, SYSCTL_ASSIGNABLE,
-};
+use xen_abi::DomId;
 use xen_abi::domctl::{self, AssignDevice, DEVICE_PCI, DomctlHeader, DomctlOp};
 use xen_abi::hypercall::Hypercall;
-use xen_abi::sysctl::{self, SysctlHeader};
-use xen_abi::{DomId, GuestHandle};
-use zerocopy::{FromBytes, FromZeros, IntoBytes};
-
-/// Where entries go, from the start of the buffer.
-const ENTRIES: usize = 1024;
-/// How many at once.
-const ROOM: u32 = 16;
+use zerocopy::{FromZeros as _, IntoBytes as _};
 
 fn main() -> Result<()> {
     let xen = Privcmd::open()?;
     let mut words = env::args().skip(1);
     let verb = words.next().context("a verb")?;
-    if verb == "list" {
-        return list(&xen);
-    }
+    let operation = match verb.as_str() {
+        "give" => DomctlOp::AssignDevice,
+        "take" => DomctlOp::DeassignDevice,
+        _ => bail!("no verb {verb}"),
+    };
     for name in words {
-        let sbdf = number(&name)?;
-        let outcome = match verb.as_str() {
-            "add" => set(&xen, sbdf, FunctionState::Assignable),
-            "remove" => set(&xen, sbdf, FunctionState::ControlDomain),
-            "give" => assign(&xen, DomctlOp::AssignDevice, sbdf),
-            "take" => assign(&xen, DomctlOp::DeassignDevice, sbdf),
-            "get" => get(&xen, sbdf).map(|state| println!("ASSIGNABLE: {name} is {state:?}")),
-            _ => bail!("no verb {verb}"),
-        };
-        match outcome {
+        match assign(&xen, operation, number(&name)?) {
             Ok(()) => println!("ASSIGNABLE: {verb} {name}: done"),
             Err(error) => println!("ASSIGNABLE: {verb} {name}: {:?}", error.raw_os_error()),
         }
@@ -55,77 +38,6 @@ fn number(name: &str) -> Result<u32> {
         bail!("{name}: SSSS:BB:DD.F");
     };
     Ok(segment << 16 | bus << 8 | device << 3 | function)
-}
-
-fn name(sbdf: u32) -> String {
-    let (segment, bus, device, function) = (sbdf >> 16, sbdf >> 8 & 0xff, sbdf >> 3 & 31, sbdf & 7);
-    format!("{segment:04x}:{bus:02x}:{device:02x}.{function}")
-}
-
-fn operate(xen: &Privcmd, request: &mut Assignable) -> io::Result<()> {
-    let header = SysctlHeader {
-        cmd: SYSCTL_ASSIGNABLE,
-        interface_version: sysctl::INTERFACE_VERSION,
-    };
-    let payload = sysctl::PAYLOAD_OFFSET as usize;
-    xen.buffer().write(0, header.as_bytes());
-    xen.buffer().write(payload, request.as_bytes());
-    let address = xen.buffer().address();
-    xen.call(Hypercall::Sysctl.number(), [address, 0, 0, 0, 0])?;
-    let bytes = xen.buffer().read(payload, size_of::<Assignable>());
-    if let Ok(changed) = Assignable::read_from_bytes(&bytes) {
-        *request = changed;
-    }
-    Ok(())
-}
-
-fn set(xen: &Privcmd, sbdf: u32, state: FunctionState) -> io::Result<()> {
-    let mut request = Assignable {
-        command: AssignableCommand::Set.number(),
-        sbdf,
-        state: state.number(),
-        ..Assignable::new_zeroed()
-    };
-    operate(xen, &mut request)
-}
-
-fn get(xen: &Privcmd, sbdf: u32) -> io::Result<Option<FunctionState>> {
-    let mut request = Assignable {
-        command: AssignableCommand::Get.number(),
-        sbdf,
-        ..Assignable::new_zeroed()
-    };
-    operate(xen, &mut request)?;
-    Ok(FunctionState::from_number(request.state))
-}
-
-fn list(xen: &Privcmd) -> Result<()> {
-    let mut first = 0;
-    loop {
-        let mut request = Assignable {
-            command: AssignableCommand::List.number(),
-            count: ROOM,
-            first,
-            entries: GuestHandle::new(xen.buffer().address() + ENTRIES as u64),
-            ..Assignable::new_zeroed()
-        };
-        operate(xen, &mut request)?;
-        let here = request.count.saturating_sub(first).min(ROOM);
-        for place in 0..here as usize {
-            let size = size_of::<AssignableEntry>();
-            let bytes = xen.buffer().read(ENTRIES + place * size, size);
-            let Ok(entry) = AssignableEntry::read_from_bytes(&bytes) else {
-                bail!("an entry of {} bytes", bytes.len());
-            };
-            let state = FunctionState::from_number(entry.state);
-            println!("ASSIGNABLE: {} is {state:?}", name(entry.sbdf));
-        }
-        first += here;
-        if here < ROOM {
-            println!("ASSIGNABLE: {first} functions");
-            return Ok(());
-        }
-    }
 }
 
 fn assign(xen: &Privcmd, operation: DomctlOp, sbdf: u32) -> io::Result<()> {

@@ -47,7 +47,7 @@ pub use self::effect::Effect;
 use self::job::Job;
 pub use self::offer::Offer;
 use self::offer::Offers;
-pub use self::outside::Outside;
+pub use self::outside::{Outside, RevokeError};
 use self::registers::Registers;
 use crate::its::CollectionId;
 pub use crate::its::Source;
@@ -210,6 +210,11 @@ impl Vits {
     /// [`VitsError::OutOfMemory`].
     pub fn withdraw(&mut self, id: GuestDeviceId) -> Result<(), VitsError> {
         self.offers.withdraw(id)
+    }
+
+    /// Offers an id again that was taken back.
+    pub fn restore(&mut self, id: GuestDeviceId) {
+        self.offers.restore(id);
     }
 
     /// Gives the domain a device, none of whose events is mapped. All memory that its events will

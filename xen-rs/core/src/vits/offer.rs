@@ -63,6 +63,13 @@ impl Offers {
         Ok(())
     }
 
+    /// Offers one again that was taken back.
+    pub fn restore(&mut self, id: GuestDeviceId) {
+        if let Ok(place) = self.withdrawn.binary_search(&id) {
+            self.withdrawn.remove(place);
+        }
+    }
+
     /// The host's ITS and device that an id means; `None` where it is not offered.
     pub fn device(&self, id: GuestDeviceId) -> Option<(usize, DeviceId)> {
         if self.withdrawn.binary_search(&id).is_ok() {

@@ -3,12 +3,23 @@
 use xen_abi::DomId;
 
 use super::effect::Effect;
-use super::{HostDevice, Vits};
+use super::{GuestDeviceId, HostDevice, Vits, VitsError};
 use crate::its::{EventId, Host, ItsError, Owner, Registers, Services};
 use crate::vgic::{CpuId, Effects, GuestMemory, Locking, Vgic};
 
 /// Most events of a device: what MSI-X has (PCI 6.8.2).
 const MOST_EVENTS: u32 = 2048;
+
+/// Why a device that leaves a domain may still send it messages.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// Its id stays offered.
+    #[error(transparent)]
+    Vits(#[from] VitsError),
+    /// An ITS of the host does not let go of it.
+    #[error(transparent)]
+    Its(#[from] ItsError),
+}
 
 /// What a domain's ITS acts on.
 pub struct Outside<'a, R, L: Locking, M, P> {
@@ -31,6 +42,37 @@ where
     M: GuestMemory,
     P: Fn(CpuId) -> usize,
 {
+    /// Takes a device from the domain, which was offered its id: the host's ITS forgets the device and
+    /// its events, so that no message of it arrives, and the id is offered no more. Returns how many
+    /// events the domain had mapped.
+    ///
+    /// # Errors
+    /// [`RevokeError`]. Of what an ITS did not forget, no message reaches the domain all the same, and
+    /// its LPIs go to nobody else.
+    pub fn revoke(
+        &self,
+        vits: &mut Vits,
+        id: GuestDeviceId,
+        host: &mut impl Host,
+        effects: &mut Effects,
+    ) -> Result<u32, RevokeError> {
+        vits.withdraw(id)?;
+        let mut events: u32 = 0;
+        let mut outcome = Ok(());
+        while let Some(effect) = vits.revoke_next(id) {
+            outcome = outcome.and(self.carry_out(vits, effect, host, effects));
+            events = events.saturating_add(1);
+        }
+        if let Ok(given) = vits.remove_device(id) {
+            let HostDevice {
+                its, device, lpis, ..
+            } = given;
+            outcome = outcome.and(self.services.detach(host, its, device, lpis));
+        }
+        outcome?;
+        Ok(events)
+    }
+
     /// Carries an effect of `vits` out, in the order that it asks for.
     ///
     /// # Errors

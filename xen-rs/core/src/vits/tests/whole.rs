@@ -5,10 +5,11 @@ extern crate std;
 
 use std::sync::Mutex;
 
+use platform_dt::MappedId;
 use proptest::prelude::*;
 use xen_abi::DomId;
 
-use super::super::Outside;
+use super::super::{Offer, Outside, Refusal, Step};
 use super::*;
 use crate::its::simulated::{ItsRegisters, Kind, Machine};
 use crate::its::{self, Its, Lpis, Services};
@@ -80,6 +81,21 @@ struct Whole {
     domains: [Domain; 2],
 }
 
+fn outside<'a>(
+    domain: usize,
+    vgic: &'a Vgic<HostLocks>,
+    memory: &'a Memory,
+    services: &'a Services<ItsRegisters, HostLocks>,
+) -> Outside<'a, ItsRegisters, HostLocks, Memory, fn(CpuId) -> usize> {
+    Outside {
+        domain: DomId::new(domain as u16),
+        vgic,
+        memory,
+        services,
+        place_of: CpuId::get,
+    }
+}
+
 /// What both ITSs call the device of the domain whose number is theirs.
 const DEVICE: DeviceId = DeviceId(0x100);
 /// The LPIs that a GIC with INTIDs of 16 bits has.
@@ -134,34 +150,35 @@ impl Whole {
     }
 
     fn take_away(&mut self, domain: usize) {
-        let id = GuestDeviceId(8);
-        while let Some(effect) = self.domains[domain].guest.vits.revoke_next(id) {
-            self.carry_out(domain, effect);
-        }
-        let host = self.domains[domain].guest.vits.remove_device(id).unwrap();
-        let detached = self
-            .services
-            .detach(&mut self.machine, host.its, host.device, host.lpis);
-        assert_eq!(detached, Ok(()));
+        self.revoke(domain, GuestDeviceId(8));
+    }
+
+    /// Takes a device away, whatever the guest wants. Returns how many events it had mapped.
+    fn revoke(&mut self, domain: usize, id: GuestDeviceId) -> u32 {
+        let Domain { guest, vgic } = &mut self.domains[domain];
+        let outside = outside(domain, vgic, &guest.memory, &self.services);
+        let effects = &mut Effects::new();
+        let revoked = outside.revoke(&mut guest.vits, id, &mut self.machine, effects);
+        revoked.unwrap()
     }
 
     fn carry_out(&mut self, domain: usize, effect: Effect) {
         let Domain { guest, vgic } = &mut self.domains[domain];
-        let Guest { vits, memory, .. } = guest;
-        let outside = Outside {
-            domain: DomId::new(domain as u16),
-            vgic: &*vgic,
-            memory: &*memory,
-            services: &self.services,
-            place_of: CpuId::get,
-        };
-        let done = outside.carry_out(vits, effect, &mut self.machine, &mut Effects::new());
+        let outside = outside(domain, vgic, &guest.memory, &self.services);
+        let effects = &mut Effects::new();
+        let done = outside.carry_out(&mut guest.vits, effect, &mut self.machine, effects);
         assert_eq!(done, Ok(()));
     }
 
     fn run(&mut self, domain: usize, command: Command) {
-        for effect in self.domains[domain].guest.run(command) {
-            self.carry_out(domain, effect);
+        self.domains[domain].guest.queue(command.encode());
+        loop {
+            let Guest { vits, memory, .. } = &mut self.domains[domain].guest;
+            match vits.step(&*memory) {
+                Step::Idle => return,
+                Step::Again => {}
+                Step::Effect(effect) => self.carry_out(domain, effect),
+            }
         }
     }
 
@@ -195,7 +212,7 @@ impl Whole {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+enum Move {
     Table(usize),
     Map(usize, u32, u32, u16),
     Move(usize, u32, u16),
@@ -205,17 +222,17 @@ enum Step {
     Reassign(usize),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn step() -> impl Strategy<Value = Move> {
     let domain = 0..2_usize;
     let one = (domain.clone(), 0..5_u32);
     prop_oneof![
-        1 => domain.clone().prop_map(Step::Table),
-        5 => (one.clone(), 0..3_u32, 0..4_u16).prop_map(|((d, e), l, c)| Step::Map(d, e, l, c)),
-        2 => (one.clone(), 0..4_u16).prop_map(|((d, e), c)| Step::Move(d, e, c)),
-        1 => one.clone().prop_map(|(d, e)| Step::Discard(d, e)),
-        1 => one.clone().prop_map(|(d, e)| Step::Raise(d, e)),
-        9 => one.prop_map(|(d, e)| Step::Message(d, e)),
-        1 => domain.prop_map(Step::Reassign),
+        1 => domain.clone().prop_map(Move::Table),
+        5 => (one.clone(), 0..3_u32, 0..4_u16).prop_map(|((d, e), l, c)| Move::Map(d, e, l, c)),
+        2 => (one.clone(), 0..4_u16).prop_map(|((d, e), c)| Move::Move(d, e, c)),
+        1 => one.clone().prop_map(|(d, e)| Move::Discard(d, e)),
+        1 => one.clone().prop_map(|(d, e)| Move::Raise(d, e)),
+        9 => one.prop_map(|(d, e)| Move::Message(d, e)),
+        1 => domain.prop_map(Move::Reassign),
     ]
 }
 
@@ -236,13 +253,13 @@ proptest! {
         for step in steps {
             let device = DeviceId(8);
             match step {
-                Step::Table(domain) => {
+                Move::Table(domain) => {
                     let at = Hpa::new(0);
                     let table = Some(TranslationTable { at, event_bits: 2 });
                     whole.run(domain, Command::Mapd { device, table });
                     model.retain(|(of, _), _| *of != domain);
                 }
-                Step::Map(domain, event, number, to) => {
+                Move::Map(domain, event, number, to) => {
                     // Every event has LPIs of its own, and two domains have the same ones.
                     let number = event * 3 + number;
                     let map = Command::map(device, EventId(event), lpi(number), collection(to));
@@ -251,7 +268,7 @@ proptest! {
                         model.entry((domain, event)).or_insert((number, to));
                     }
                 }
-                Step::Move(domain, event, to) => {
+                Move::Move(domain, event, to) => {
                     let collection = collection(to);
                     let event_id = EventId(event);
                     let movi = Command::Movi { device, event: event_id, collection };
@@ -260,12 +277,12 @@ proptest! {
                         mapped.1 = to;
                     }
                 }
-                Step::Discard(domain, event) => {
+                Move::Discard(domain, event) => {
                     whole.run(domain, Command::Discard { device, event: EventId(event) });
                     model.remove(&(domain, event));
                 }
-                Step::Raise(domain, event) | Step::Message(domain, event) => {
-                    if matches!(step, Step::Raise(..)) {
+                Move::Raise(domain, event) | Move::Message(domain, event) => {
+                    if matches!(step, Move::Raise(..)) {
                         whole.run(domain, Command::Int { device, event: EventId(event) });
                     } else {
                         whole.message(domain, event);
@@ -277,7 +294,7 @@ proptest! {
                         .collect();
                     prop_assert_eq!(whole.taken(), expected);
                 }
-                Step::Reassign(domain) => {
+                Move::Reassign(domain) => {
                     whole.take_away(domain);
                     whole.message(domain, 0);
                     prop_assert_eq!(whole.taken(), []);
@@ -320,4 +337,56 @@ fn cve_2024_26598_a_message_that_races_with_a_discard_changes_nothing() {
         .vgic
         .raise_lpi(owner.lpi, &mut Effects::new());
     assert_eq!(whole.taken(), []);
+}
+
+#[test]
+fn a_device_that_leaves_its_domain_sends_it_nothing_until_it_comes_back() {
+    let mut whole = Whole::new();
+    whole.take_away(0);
+    let offer = Offer {
+        first: GuestDeviceId(0),
+        last: GuestDeviceId(0xffff),
+        its: 0,
+        host: DeviceId(0),
+    };
+    whole.domains[0].guest.vits.offer(offer).unwrap();
+    let (device, id) = (DEVICE, GuestDeviceId(DEVICE.0));
+    let table = |event_bits| Command::Mapd {
+        device,
+        table: Some(TranslationTable {
+            at: Hpa::new(0),
+            event_bits,
+        }),
+    };
+    for _ in 0..2 {
+        whole.run(0, table(2));
+        for event in 0..3 {
+            let map = Command::map(device, EventId(event), lpi(event), collection(1));
+            whole.run(0, map);
+        }
+        whole.message(0, 2);
+        assert_eq!(whole.taken(), [(0, 1, 8194)]);
+        // It is taken with its events as they are, and what the domain says of it counts no more.
+        assert_eq!(whole.revoke(0, id), 3);
+        assert_eq!(whole.revoke(0, id), 0);
+        whole.message(0, 2);
+        assert_eq!(whole.taken(), []);
+        let refused = whole.domains[0].guest.vits.refused();
+        whole.run(0, table(2));
+        let vits = &mut whole.domains[0].guest.vits;
+        assert_eq!(vits.refused(), refused + 1);
+        assert_eq!(vits.last_refusal(), Some(Refusal::Device(id)));
+        assert_eq!(whole.services.owner_of(lpi(2)), None);
+        whole.domains[0].guest.vits.restore(id);
+    }
+    assert!(whole.machine.violations().is_empty());
+}
+
+#[test]
+fn a_requester_is_a_device_of_the_its_that_its_map_names() {
+    let whole = Whole::new();
+    let route = |controller, id| whole.services.route(MappedId { controller, id });
+    assert_eq!(route(7, 0x18), Some((0, DeviceId(0x18))));
+    assert_eq!(route(8, 0x1_0018), Some((1, DeviceId(0x1_0018))));
+    assert_eq!(route(9, 0x18), None);
 }
