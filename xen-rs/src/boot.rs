@@ -124,6 +124,9 @@ fn apply(options: &Options<'_>, tree: &Dtb<'_>) {
     if options.noreboot {
         report::halt_after_report();
     }
+    if options.shortage {
+        memory::shortage::enable();
+    }
     for warning in options.warnings() {
         warn!("command line: {warning}");
     }

@@ -25,7 +25,7 @@ use crate::sched::Policy;
 const MAX_WARNINGS: usize = 16;
 
 /// Keys that are acted upon.
-const IN_EFFECT: [&str; 11] = [
+const IN_EFFECT: [&str; 12] = [
     "assignable",
     "console",
     "dom0_max_vcpus",
@@ -37,6 +37,7 @@ const IN_EFFECT: [&str; 11] = [
     "noreboot",
     "sched",
     "selftest",
+    "shortage",
 ];
 
 /// Keys of Xen and of the design whose parts are not there yet.
@@ -57,6 +58,8 @@ pub struct Options<'a> {
     pub noreboot: bool,
     /// `selftest=`: a fault to run into.
     pub selftest: SelfTest,
+    /// `shortage`: memory runs out while domains are made.
+    pub shortage: bool,
     /// `dom0_mem=`: memory of Dom0.
     pub dom0_mem: Option<Dom0Memory>,
     /// `dom0_max_vcpus=`: processors of Dom0.
@@ -122,6 +125,7 @@ impl Default for Options<'_> {
             dtuart: None,
             noreboot: false,
             selftest: SelfTest::None,
+            shortage: false,
             dom0_mem: None,
             dom0_max_vcpus: None,
             sched: Policy::default(),
@@ -192,6 +196,7 @@ impl<'a> Options<'a> {
             "dtuart" => self.dtuart = Some(value::text(value)?),
             "noreboot" => self.noreboot = value::boolean(value)?,
             "selftest" => self.selftest = value::selftest(value)?,
+            "shortage" => self.shortage = value::boolean(value)?,
             "dom0_mem" => self.dom0_mem = Some(Dom0Memory::parse(value)?),
             "dom0_max_vcpus" => self.dom0_max_vcpus = Some(Dom0Vcpus::parse(value)?),
             "sched" => self.sched = value::scheduler(value)?,

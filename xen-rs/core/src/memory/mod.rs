@@ -3,3 +3,4 @@
 pub mod buddy;
 pub mod frame;
 pub mod map;
+pub mod shortage;
