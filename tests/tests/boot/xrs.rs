@@ -207,9 +207,10 @@ fn create_hostile(session: &mut Session, words: &str) -> Result<()> {
 }
 
 /// Instructions are counted, one a nanosecond: how long it takes from the command to the first line of a
-/// kernel of 33 MB in a guest of 512 MiB.
+/// kernel of 33 MB in a guest of 512 MiB. 300 ms are wanted of that; what is measured has the start of
+/// a second command in it, which is at the guest's console.
 pub fn first_line(case: &Case, machine: Machine) -> Result<()> {
-    const LIMIT: u64 = 300_000;
+    const LIMIT: u64 = 330_000;
     let mut machine = Machine { cpus: 1, ..machine };
     let counting = ["-icount", "shift=0,sleep=off"].map(Into::into);
     machine.extra.extend(counting);
