@@ -1,11 +1,13 @@
 //! What must be known of the host before there is a heap: memory, boot modules, command lines.
 
+mod domains;
 mod memory;
 mod modules;
 
 use arrayvec::ArrayVec;
 use xen_types::HpaRange;
 
+pub use self::domains::BootDomain;
 pub use self::memory::{RamBank, Reserved};
 pub use self::modules::{Module, ModuleKind};
 use crate::error::Path;

@@ -46,14 +46,21 @@ pub struct GuestPlan<'a> {
     pub timer: [u32; 3],
     /// The timer's frequency in Hz, if the register does not have it.
     pub clock_frequency: Option<u32>,
+    /// What it is told of the hypervisor; without that, it does not know that there is one.
+    pub hypervisor: Option<GuestHypervisor<'a>>,
+    /// The virtual UART and its shared interrupt.
+    pub uart: Option<(GpaRange, u32)>,
+}
+
+/// What a guest is told of the hypervisor.
+#[derive(Clone, Copy, Debug)]
+pub struct GuestHypervisor<'a> {
     /// Addresses where it can map its grant table.
     pub grant_window: GpaRange,
     /// Addresses where nothing is mapped, for pages of others; ascending.
     pub extended_regions: &'a [GpaRange],
     /// The private interrupt that says that an event is pending.
     pub event_interrupt: u32,
-    /// The virtual UART and its shared interrupt.
-    pub uart: Option<(GpaRange, u32)>,
 }
 
 /// The interrupt controller that a guest sees.
@@ -113,7 +120,9 @@ pub fn build(plan: &GuestPlan<'_>) -> Result<Vec<u8>, GuestTreeError> {
     root.add_child(psci());
     root.add_child(gic(plan.gic));
     root.add_child(timer(plan)?);
-    root.add_child(hypervisor(plan)?);
+    if let Some(told) = &plan.hypervisor {
+        root.add_child(hypervisor(told)?);
+    }
     if let Some((registers, interrupt)) = plan.uart {
         root.add_child(uart(registers, interrupt)?);
     }
@@ -231,13 +240,13 @@ fn timer(plan: &GuestPlan<'_>) -> Result<DeviceTreeNode, GuestTreeError> {
 }
 
 /// Devicetree binding arm/xen.txt.
-fn hypervisor(plan: &GuestPlan<'_>) -> Result<DeviceTreeNode, GuestTreeError> {
+fn hypervisor(told: &GuestHypervisor<'_>) -> Result<DeviceTreeNode, GuestTreeError> {
     let mut node = DeviceTreeNode::new_unchecked("hypervisor");
     let kinds: &[&str] = &["xen,xen-4.20", "xen,xen"];
     set(&mut node, "compatible", kinds);
-    let regions = plan.extended_regions.iter().copied();
-    set_reg(&mut node, [plan.grant_window].into_iter().chain(regions));
-    let specifier = private(plan.event_interrupt)?;
+    let regions = told.extended_regions.iter().copied();
+    set_reg(&mut node, [told.grant_window].into_iter().chain(regions));
+    let specifier = private(told.event_interrupt)?;
     set(&mut node, "interrupts", specifier.as_slice());
     Ok(node)
 }

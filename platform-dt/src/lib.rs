@@ -47,7 +47,7 @@ mod text;
 mod token;
 
 pub use address::CellSizes;
-pub use boot::{BootInfo, Module, ModuleKind, RamBank, Reserved};
+pub use boot::{BootDomain, BootInfo, Module, ModuleKind, RamBank, Reserved};
 pub use console::{ConsoleChoice, Uart, UartKind};
 pub use dom0::{Master, MasterIds};
 pub use dtb::Dtb;

@@ -15,7 +15,7 @@ use crate::stub;
 /// Where a machine that [`Case::with_tree`] makes has the image.
 pub const IMAGE_ADDRESS: u64 = 0x4400_0000;
 /// Where it has the device tree.
-pub const TREE_ADDRESS: u64 = 0x5000_0000;
+pub const TREE_ADDRESS: u64 = 0x4700_0000;
 /// The console of QEMU's virt board.
 const VIRT_CONSOLE: &str = "pl011,0x09000000";
 

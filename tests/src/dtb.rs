@@ -38,18 +38,23 @@ pub fn node<'a>(tree: &'a mut DeviceTree, path: &str) -> Result<&'a mut DeviceTr
 /// # Errors
 /// If the tree has no `/chosen`.
 pub fn add_module(tree: &mut DeviceTree, kind: &str, address: u64, size: u64) -> Result<()> {
-    let module = new_node(
+    let chosen = node(tree, "/chosen")?;
+    set(chosen, "#address-cells", &2_u32.to_be_bytes());
+    set(chosen, "#size-cells", &2_u32.to_be_bytes());
+    chosen.add_child(module(kind, address, size));
+    Ok(())
+}
+
+/// The node of a boot module of `size` bytes at `address`.
+#[must_use]
+pub fn module(kind: &str, address: u64, size: u64) -> DeviceTreeNode {
+    new_node(
         &format!("module@{address:x}"),
         &[
             ("compatible", &compatible(&[kind, "multiboot,module"])),
             ("reg", &reg(address, size)),
         ],
-    );
-    let chosen = node(tree, "/chosen")?;
-    set(chosen, "#address-cells", &2_u32.to_be_bytes());
-    set(chosen, "#size-cells", &2_u32.to_be_bytes());
-    chosen.add_child(module);
-    Ok(())
+    )
 }
 
 /// A node with these properties.

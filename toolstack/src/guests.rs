@@ -4,6 +4,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use xen_abi::Errno;
+
 use crate::failure::Failure;
 use crate::hypervisor::{DomainInfo, Hypervisor, HypervisorError};
 use crate::monitor;
@@ -85,12 +87,16 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often to look.
 const LOOK: Duration = Duration::from_millis(5);
 
-/// Takes back all that a domain has, and waits a while for the last of it to be free.
+/// Takes back all that a domain has, and waits a while for the last of it to be free. That there is no
+/// such domain any more is as good.
 ///
 /// # Errors
 /// The hypervisor's.
 pub fn destroy(hypervisor: &impl Hypervisor, info: &DomainInfo) -> Result<(), HypervisorError> {
-    hypervisor.destroy(info.id)?;
+    match hypervisor.destroy(info.id) {
+        Err(error) if error.errno() != Some(Errno::NoDomain) => return Err(error),
+        _ => {}
+    }
     let begin = Instant::now();
     while begin.elapsed() < PATIENCE {
         let there = hypervisor.domain(info.id)?;

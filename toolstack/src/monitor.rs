@@ -7,11 +7,10 @@
 
 mod line;
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,10 +60,10 @@ pub enum MonitorError {
         error: io::Error,
     },
     /// It ended before it was ready.
-    #[error("the guest's monitor did not start; {log} says why", log = log.display())]
+    #[error("the guest's monitor did not start: {why}")]
     Failed {
         /// What it has written.
-        log: PathBuf,
+        why: String,
     },
 }
 
@@ -80,7 +79,11 @@ fn io(what: &'static str) -> impl FnOnce(io::Error) -> MonitorError {
 /// [`MonitorError`].
 pub fn start(care: &Care, name: &GuestName, paused: bool) -> Result<(), MonitorError> {
     let log = care.folder().join("monitor.log");
-    let failed = |_| MonitorError::Failed { log: log.clone() };
+    let failed = || {
+        let why = fs::read_to_string(&log).unwrap_or_default();
+        let why = why.trim_start_matches("xrs: ").trim().to_string();
+        MonitorError::Failed { why }
+    };
     let lock = care.share().map_err(io("the lock"))?;
     let errors = File::create(&log).map_err(io("monitor.log"))?;
     let mut child = Command::new("/proc/self/exe")
@@ -94,8 +97,8 @@ pub fn start(care: &Care, name: &GuestName, paused: bool) -> Result<(), MonitorE
         .spawn()
         .map_err(io("cannot start the monitor"))?;
     let mut word = [0; READY.len()];
-    let mut answer = child.stdout.take().ok_or(()).map_err(failed)?;
-    io::Read::read_exact(&mut answer, &mut word).map_err(|_| failed(()))
+    let mut answer = child.stdout.take().ok_or_else(failed)?;
+    io::Read::read_exact(&mut answer, &mut word).map_err(|_| failed())
 }
 
 /// What a monitor says when it is.
@@ -229,18 +232,23 @@ impl Monitor {
             if info.uuid != self.record.uuid || info.dying {
                 return Ok(());
             }
-            let Some(reason) = info.ended.filter(|_| !preserved) else {
-                continue;
+            let action = match info.ended.filter(|_| !preserved) {
+                _ if self.care.is_to_end() => EndAction::Destroy,
+                Some(reason) => self.action(reason),
+                None => continue,
             };
             for line in &mut self.lines {
                 line.serve(&self.events);
             }
-            match self.action(reason) {
-                EndAction::Restart => self.restart(&info)?,
+            match action {
                 EndAction::Preserve => preserved = true,
-                _ => {
+                action => {
                     self.disconnect();
-                    return Ok(guests::destroy(&self.xen, &info)?);
+                    guests::destroy(&self.xen, &info)?;
+                    if action != EndAction::Restart || !self.rest() {
+                        return Ok(());
+                    }
+                    self.restart()?;
                 }
             }
         }
@@ -281,13 +289,19 @@ impl Monitor {
         }
     }
 
-    /// Makes the guest anew, under the same name and identity.
-    fn restart(&mut self, old: &DomainInfo) -> Result<(), MonitorError> {
-        self.disconnect();
-        guests::destroy(&self.xen, old)?;
+    /// Waits before a guest that lived for a short time starts again. Returns false if it is not to.
+    fn rest(&self) -> bool {
         if self.since.elapsed() < SHORT_LIFE {
-            thread::sleep(SHORT_LIFE);
+            let begin = Instant::now();
+            while begin.elapsed() < SHORT_LIFE && !self.care.is_to_end() {
+                thread::sleep(LOOK);
+            }
         }
+        !self.care.is_to_end()
+    }
+
+    /// Makes the guest anew, under the same name and identity.
+    fn restart(&mut self) -> Result<(), MonitorError> {
         self.record.phase = Phase::Building;
         self.care.write(&self.record)?;
         let outcome = self.make();

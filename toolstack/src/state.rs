@@ -5,7 +5,8 @@
 //! - `record.json`: its [`Record`],
 //! - `lock`: locked by whoever takes care of the guest, `xrs create` while it makes it and then its
 //!   monitor. The lock goes with the process, however that ends,
-//! - `console.sock`, `vuart.sock`: its consoles, served by the monitor.
+//! - `console.sock`, `vuart.sock`: its consoles, served by the monitor,
+//! - `end`: there once somebody wants it destroyed, so that it does not start again.
 //!
 //! `pci` has the drivers of assignable functions ([`crate::pci::Remembered`]).
 //!
@@ -167,6 +168,11 @@ impl State {
         Ok(care)
     }
 
+    /// The guest is not to start again, however it ends. Returns whether there is one of that name.
+    pub fn end(&self, name: &GuestName) -> bool {
+        File::create(self.folder(name).join(END)).is_ok()
+    }
+
     /// All records that can be read, by name.
     pub fn records(&self) -> Vec<Record> {
         let entries = fs::read_dir(self.guests()).into_iter().flatten().flatten();
@@ -214,6 +220,9 @@ impl State {
     }
 }
 
+/// The file in a guest's folder that says that it is not to start again.
+const END: &str = "end";
+
 fn open_lock(path: &Path) -> Result<File, StateError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -251,6 +260,11 @@ impl Care {
     /// The system's.
     pub fn share(&self) -> io::Result<File> {
         self.lock.try_clone()
+    }
+
+    /// Whether the guest is not to start again ([`State::end`]).
+    pub fn is_to_end(&self) -> bool {
+        self.folder.join(END).exists()
     }
 
     /// The guest's record.
@@ -322,6 +336,21 @@ mod tests {
         care.remove().unwrap();
         assert_eq!(state.records().len(), 0);
         state.claim(&config("one"), Uuid::from_u128(2)).unwrap();
+    }
+
+    #[test]
+    fn a_guest_that_is_there_can_be_told_to_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::at(folder.path());
+        let config = config("one");
+        assert!(!state.end(&config.name));
+        let care = state.claim(&config, Uuid::from_u128(1)).unwrap();
+        assert!(!care.is_to_end());
+        assert!(state.end(&config.name));
+        assert!(care.is_to_end());
+        care.remove().unwrap();
+        let care = state.claim(&config, Uuid::from_u128(2)).unwrap();
+        assert!(!care.is_to_end());
     }
 
     #[test]

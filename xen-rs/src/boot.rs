@@ -18,7 +18,7 @@ use crate::arch::features::Features;
 use crate::arch::percpu::{self, CpuId, PerCpu};
 use crate::arch::{firmware, time};
 use crate::domain::dom0::{self, Ingredients};
-use crate::domain::{guest, hypercall, schedule, traps};
+use crate::domain::{self, dom0_domain, guest, hypercall, schedule, traps};
 use crate::gic::GicError;
 use crate::iommu::InitError;
 use crate::memory::space::{self, MapError};
@@ -124,6 +124,9 @@ fn apply(options: &Options<'_>, tree: &Dtb<'_>) {
     if options.noreboot {
         report::halt_after_report();
     }
+    if options.shortage {
+        memory::shortage::enable();
+    }
     for warning in options.warnings() {
         warn!("command line: {warning}");
     }
@@ -175,7 +178,7 @@ fn second_half() -> Result<Infallible, BootError> {
     selftest::perform(found.options.selftest);
     announce_ready(up.len(), host.cpus.len());
     hide_functions(found);
-    start_dom0(found, &tree, &host, &up);
+    start_domains(found, &tree, &host, &up);
     schedule::run_cpu()
 }
 
@@ -203,7 +206,7 @@ fn hide_functions(found: &Found) {
     }
 }
 
-fn start_dom0(found: &Found, tree: &HostTree, host: &Host, cpus: &[&'static PerCpu]) {
+fn start_domains(found: &Found, tree: &HostTree, host: &Host, cpus: &[&'static PerCpu]) {
     let uart = found.tree.console(console_choice(&found.options)).ok();
     let console = uart.map(|uart| uart.node.to_string());
     let ingredients = Ingredients {
@@ -215,16 +218,34 @@ fn start_dom0(found: &Found, tree: &HostTree, host: &Host, cpus: &[&'static PerC
         console: console.as_deref(),
     };
     guest::init(&host.gic, cpus);
+    make_dom0(&ingredients);
+    make_others(found);
+    if dom0_domain().is_none() {
+        console::input::without_dom0();
+    }
+    if let Some(interrupt) = uart.and_then(|uart| uart.interrupt) {
+        console::input::enable(interrupt);
+    }
+}
+
+fn make_dom0(ingredients: &Ingredients<'_>) {
     match ingredients.kernel() {
         None => warn!("no boot module is a kernel: there is no Dom0"),
         Some(kernel) => {
-            if let Err(error) = dom0::build(&ingredients, kernel) {
+            if let Err(error) = dom0::build(ingredients, kernel) {
                 error!("{}: there is no Dom0: {error}", kernel.node);
             }
         }
     }
-    if let Some(interrupt) = uart.and_then(|uart| uart.interrupt) {
-        console::input::enable(interrupt);
+}
+
+/// Makes the domains that the tree asks for.
+fn make_others(found: &Found) {
+    for (node, domain) in found.info.domains(&found.tree) {
+        match domain {
+            Ok(domain) => domain::boot::make(&domain),
+            Err(error) => error!("{node}: there is no such domain: {error}"),
+        }
     }
 }
 

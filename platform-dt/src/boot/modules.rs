@@ -48,7 +48,8 @@ impl Module<'_> {
 }
 
 const MODULE: &[&str] = &["multiboot,module", "xen,multiboot-module"];
-const DOMAIN: &[&str] = &["xen,domain"];
+/// Nodes of domains that are made at boot.
+pub(super) const DOMAIN: &[&str] = &["xen,domain"];
 const KINDS: &[(&[&str], ModuleKind)] = &[
     (
         &["multiboot,kernel", "xen,linux-zimage"],

@@ -3,6 +3,7 @@ use std::vec::Vec;
 use std::{format, vec};
 
 use dtoolkit::memreserve::MemoryReservation;
+use dtoolkit::model::DeviceTreeProperty;
 use xen_types::Hpa;
 
 use super::*;
@@ -221,6 +222,87 @@ fn domains_have_modules_of_their_own() {
         ["/chosen/domU1/module@50000000 Kernel 0x50000000-0x50000fff of /chosen/domU1"]
     );
     assert_eq!(lines(&tree).1.as_deref(), Some("console=hvc0"));
+}
+
+/// A tree with a domain of these properties, which has a kernel.
+fn with_domain(properties: &[DeviceTreeProperty]) -> Fixture {
+    let usual = [
+        text("compatible", "xen,domain"),
+        cells("#address-cells", &[1]),
+        cells("#size-cells", &[1]),
+    ];
+    let kernel = [
+        strings("compatible", &["multiboot,kernel", "multiboot,module"]),
+        cells("reg", &[0x5000_0000, 0x1000]),
+        text("bootargs", "console=ttyAMA0"),
+    ];
+    let all = usual.into_iter().chain(properties.iter().cloned());
+    let domain = node("domU1", all, [node("module@50000000", kernel, [])]);
+    qemu_gicv2().with("/chosen", domain)
+}
+
+/// What the first domain to be made at boot shows, or what is wrong with it.
+fn first_domain<T>(tree: &Fixture, show: impl FnOnce(&BootDomain<'_>) -> T) -> Result<T, String> {
+    let blob = tree.blob();
+    let dtb = Dtb::parse(&blob).unwrap();
+    let info = BootInfo::read(&dtb, &[]).unwrap();
+    let (_, domain) = info.domains(&dtb).next().unwrap();
+    domain
+        .map(|domain| show(&domain))
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+fn domains_of_the_tree_say_what_they_want() {
+    let tree = with_domain(&[
+        cells("cpus", &[2]),
+        cells("memory", &[0, 0x2_0000]),
+        flag("vpl011"),
+        text("xen,enhanced", "enabled"),
+    ]);
+    let shown = first_domain(&tree, |domain| {
+        assert!(domain.vuart && domain.enhanced);
+        assert_eq!((domain.spis, domain.ramdisk), (None, None));
+        assert_eq!(domain.kernel.range.start(), Hpa::new(0x5000_0000));
+        (domain.vcpus, domain.memory_kib, domain.command_line.len())
+    });
+    assert_eq!(shown, Ok((2, 0x2_0000, "console=ttyAMA0".len())));
+    let tree = with_domain(&[cells("cpus", &[1]), cells("memory", &[64])]);
+    assert_eq!(
+        first_domain(&tree, |domain| (domain.vuart, domain.enhanced)),
+        Ok((false, false))
+    );
+    let blob = qemu_gicv2().blob();
+    let dtb = Dtb::parse(&blob).unwrap();
+    let info = BootInfo::read(&dtb, &[]).unwrap();
+    assert_eq!(info.domains(&dtb).count(), 0);
+}
+
+#[test]
+fn a_domain_that_cannot_be_made_says_why() {
+    let cpus = || cells("cpus", &[1]);
+    let memory = || cells("memory", &[0, 0x1_0000]);
+    for (properties, fault) in [
+        (vec![memory()], "has no cpus"),
+        (vec![cells("cpus", &[0]), memory()], "has no cpus"),
+        (vec![cpus()], "has no memory"),
+        (
+            vec![cpus(), cells("memory", &[1, 2, 3])],
+            "memory must be a number",
+        ),
+        (
+            vec![cpus(), memory(), flag("direct-map")],
+            "direct-map must be absent",
+        ),
+        (
+            vec![cpus(), memory(), text("xen,enhanced", "much")],
+            "xen,enhanced must be \"enabled\" or empty",
+        ),
+    ] {
+        let error = first_domain(&with_domain(&properties), |_| ()).unwrap_err();
+        let expected = format!("/chosen/domU1: {fault}");
+        assert!(error.starts_with(&expected), "{error}");
+    }
 }
 
 #[test]

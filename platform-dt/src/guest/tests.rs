@@ -24,9 +24,11 @@ fn with_plan<T>(gic: GuestController, vcpus: u32, look: impl FnOnce(&GuestPlan<'
         seed: &[7; 32],
         timer: [29, 30, 27],
         clock_frequency: None,
-        grant_window: range(0x3800_0000, 0x100_0000),
-        extended_regions: &[range(0x2_8000_0000, 0x1000_0000)],
-        event_interrupt: 31,
+        hypervisor: Some(GuestHypervisor {
+            grant_window: range(0x3800_0000, 0x100_0000),
+            extended_regions: &[range(0x2_8000_0000, 0x1000_0000)],
+            event_interrupt: 31,
+        }),
         uart: Some((range(0x2200_0000, 0x1000), 32)),
     })
 }
@@ -54,6 +56,19 @@ fn there_is_a_node_for_each_processor() {
         let cpus = dtb.node("/cpus").unwrap();
         assert_eq!(cpus.children().count(), vcpus as usize);
     }
+}
+
+#[test]
+fn a_guest_may_not_know_that_there_is_a_hypervisor() {
+    let without = |plan: &GuestPlan<'_>| {
+        build(&GuestPlan {
+            hypervisor: None,
+            ..*plan
+        })
+    };
+    let blob = with_plan(v3(), 1, without).unwrap();
+    let dtb = Dtb::parse(&blob).unwrap();
+    assert!(dtb.node("/hypervisor").is_none() && dtb.node("/timer").is_some());
 }
 
 #[test]
@@ -112,7 +127,12 @@ fn nonsense_is_refused() {
     assert_eq!(bad(|plan| plan.vcpus = 0), GuestTreeError::Nothing);
     assert_eq!(bad(|plan| plan.memory = &[]), GuestTreeError::Nothing);
     assert_eq!(
-        bad(|plan| plan.event_interrupt = 32),
+        bad(|plan| {
+            plan.hypervisor = plan.hypervisor.map(|told| GuestHypervisor {
+                event_interrupt: 32,
+                ..told
+            });
+        }),
         GuestTreeError::Interrupt(32)
     );
     assert_eq!(

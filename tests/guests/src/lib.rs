@@ -1,6 +1,6 @@
 //! What the bare-metal guests have in common: each is an arm64 `Image` that a hypervisor boots as
-//! the kernel of its control domain, says what it has to say on the hypervisor's console, and
-//! switches the machine off.
+//! the kernel of its control domain, or of another with a serial port, says what it has to say on the
+//! hypervisor's console or that port, and switches the machine off.
 //!
 //! - `micro` measures what the hypervisor's services cost.
 //! - `fuzz` makes calls and accesses that no sane guest makes.
@@ -57,6 +57,9 @@ pub unsafe fn start(tree: *const u8, main: fn(&'static machine::Machine)) -> ! {
     exception::install();
     // SAFETY: as the caller says.
     let machine = unsafe { machine::Machine::from_tree(tree) };
+    if let Some(uart) = machine.uart {
+        console::use_uart(uart);
+    }
     gic::set_up(&machine.gic);
     // SAFETY: this function does not return, so that its variables live as long as the guest.
     main(unsafe { &*core::ptr::from_ref(&machine) });

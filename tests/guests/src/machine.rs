@@ -14,6 +14,8 @@ pub struct Machine {
     pub its: Option<u64>,
     /// The config space of its PCI host bridge.
     pub ecam: Option<u64>,
+    /// The registers of its serial port, if it has one of its own.
+    pub uart: Option<u64>,
     /// Where the bank of RAM ends that the guest is in.
     pub ram_end: u64,
     arguments: &'static str,
@@ -31,6 +33,7 @@ impl Machine {
             gic: gic(&tree).expect("an interrupt controller in the device tree"),
             its: its(&tree),
             ecam: ecam(&tree),
+            uart: uart(&tree),
             ram_end: ram_end(&tree).expect("memory in the device tree"),
             arguments: tree.chosen().bootargs().unwrap_or_default(),
         }
@@ -77,6 +80,12 @@ fn its(tree: &Fdt<'_>) -> Option<u64> {
 
 fn ecam(tree: &Fdt<'_>) -> Option<u64> {
     let node = tree.find_compatible(&["pci-host-ecam-generic"])?;
+    Some(node.reg()?.next()?.starting_address as u64)
+}
+
+/// The port that a hypervisor gives a guest; the host's, which a control domain may see, is another.
+fn uart(tree: &Fdt<'_>) -> Option<u64> {
+    let node = tree.find_compatible(&["arm,sbsa-uart"])?;
     Some(node.reg()?.next()?.starting_address as u64)
 }
 

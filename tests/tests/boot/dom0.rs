@@ -278,14 +278,27 @@ impl Dom0<'_> {
         seconds: u32,
         edit: impl FnOnce(&mut DeviceTree) -> Result<()>,
     ) -> Result<Session> {
+        let only_edit = |tree: &mut DeviceTree| edit(tree).map(|()| Vec::new());
+        self.boot_beside(case, machine, seconds, only_edit)
+    }
+
+    /// As [`Dom0::boot_edited`], with what the edit returns in memory: files and their addresses.
+    pub fn boot_beside(
+        &self,
+        case: &Case,
+        machine: Machine,
+        seconds: u32,
+        edit: impl FnOnce(&mut DeviceTree) -> Result<Vec<(PathBuf, u64)>>,
+    ) -> Result<Session> {
         let ramdisk = case.write("ramdisk", self.ramdisk)?;
         let mut described = machine.clone();
         self.describe(&ramdisk, &mut described);
         let mut tree = dtb::dump(&described)?;
-        edit(&mut tree)?;
+        let beside = edit(&mut tree)?;
         let mut machine = case.with_tree(&machine, &tree.to_dtb())?;
         let kernel = (self.kernel.to_path_buf(), KERNEL_ADDRESS);
         machine.loads.extend([kernel, (ramdisk, RAMDISK_ADDRESS)]);
+        machine.loads.extend(beside);
         let mut session = case.boot_with(&machine, seconds)?;
         session.expect("info: dom0: .* vCPU")?;
         Ok(session)

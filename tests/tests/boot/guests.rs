@@ -6,7 +6,7 @@ use xtask::qemu::{GicVersion, Session};
 use super::Test;
 use super::abi::{GICS, in_dom0, run};
 use super::dom0::Kernel;
-use super::xrs::{killed_at_calls, machine, one_guest};
+use super::xrs::{at_once, first_line, killed_at_calls, machine, one_guest, shortage};
 
 /// Host seconds that the cycles may take more than another test.
 const SPARE: u32 = 120;
@@ -31,6 +31,17 @@ pub fn tests() -> Vec<Test> {
             }));
         }
     }
+    tests.push(Test::new("guests::thousand-cycles", |case| {
+        in_dom0(case, Kernel::V6_12, GicVersion::V3, SPARE, thousand_cycles)
+    }));
+    tests.push(Test::new("guests::shortage", shortage));
+    tests.push(Test::new("guests::time-to-the-first-line", |case| {
+        first_line(case, machine(case, GicVersion::V3))
+    }));
+    tests.push(Test::new(
+        "guests::four-at-once-and-a-hostile-one",
+        |case| at_once(case, machine(case, GicVersion::V3)),
+    ));
     tests.push(Test::new("guests::killed-at-every-call", |case| {
         killed_at_calls(case, machine(case, GicVersion::V3), 1)
     }));
@@ -50,4 +61,9 @@ fn life(session: &mut Session) -> Result<()> {
 /// the page.
 fn cycles(session: &mut Session) -> Result<()> {
     run(session, "domains cycles 100 16", "^DOMAINS: 100 cycles")
+}
+
+/// The same with ten times as many smaller ones: the last take no longer than the first.
+fn thousand_cycles(session: &mut Session) -> Result<()> {
+    run(session, "domains cycles 1000 3", "^DOMAINS: 1000 cycles")
 }

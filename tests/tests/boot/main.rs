@@ -3,6 +3,7 @@
 mod abi;
 mod bad_input;
 mod boards;
+mod boot_domains;
 mod dom0;
 mod dom0_devices;
 mod dom0_messages;
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         .chain(exceptions::tests())
         .chain(bad_input::tests())
         .chain(boards::tests())
+        .chain(boot_domains::tests())
         .chain(dom0::tests())
         .chain(fuzz::tests())
         .chain(abi::tests())

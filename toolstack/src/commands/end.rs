@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use xen_abi::sched::ShutdownReason;
 
 use crate::cli::Shutdown;
+use crate::config::GuestName;
 use crate::failure::{Failure, FailureKind};
 use crate::guests::{self, Guest};
 use crate::hypervisor::Hypervisor;
@@ -85,17 +86,33 @@ fn switch(
     Ok(hypervisor.shut_down(guest.info.id, reason)?)
 }
 
-/// Takes back all that a guest has; returns when its name is free.
+/// Takes back all that a guest has; returns when its name is free. One that is about to start again does
+/// not.
 pub fn destroy(hypervisor: &impl Hypervisor, state: &State, name: &str) -> Result<(), Failure> {
-    let guest = guest(hypervisor, state, name)?;
-    if !guest.info.paused {
-        hypervisor.pause(guest.info.id)?;
-    }
-    guests::destroy(hypervisor, &guest.info)?;
-    let Some(record) = guest.record else {
+    let name = match guest(hypervisor, state, name) {
+        Ok(guest) => {
+            let name = guest.record.map(|record| record.config.name);
+            if let Some(name) = &name {
+                state.end(name);
+            }
+            if !guest.info.paused {
+                hypervisor.pause(guest.info.id)?;
+            }
+            guests::destroy(hypervisor, &guest.info)?;
+            name
+        }
+        // Between two of its lives there is no domain.
+        Err(failure) => Some(
+            GuestName::new(name)
+                .ok()
+                .filter(|name| state.end(name))
+                .ok_or(failure)?,
+        ),
+    };
+    let Some(name) = name else {
         return Ok(());
     };
-    let folder = state.folder(&record.config.name);
+    let folder = state.folder(&name);
     let begin = Instant::now();
     while folder.exists() && begin.elapsed() < PATIENCE {
         thread::sleep(LOOK);

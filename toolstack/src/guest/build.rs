@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _};
 use std::path::PathBuf;
 
-use platform_dt::guest::{self, GuestController, GuestPlan, GuestTreeError};
+use platform_dt::guest::{self, GuestController, GuestHypervisor, GuestPlan, GuestTreeError};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
@@ -412,9 +412,11 @@ impl<H: Hypervisor> Builder<'_, H> {
             seed: &seed,
             timer: [layout::TIMER_SECURE, layout::TIMER_PHYS, layout::TIMER_VIRT],
             clock_frequency: made.clock_frequency,
-            grant_window: range(layout::GRANT_TABLE),
-            extended_regions: &regions,
-            event_interrupt: layout::EVTCHN,
+            hypervisor: Some(GuestHypervisor {
+                grant_window: range(layout::GRANT_TABLE),
+                extended_regions: &regions,
+                event_interrupt: layout::EVTCHN,
+            }),
             uart: config
                 .vuart
                 .then_some((range(layout::VPL011), layout::VPL011_SPI)),

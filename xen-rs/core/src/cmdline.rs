@@ -38,6 +38,7 @@ const IN_EFFECT: [&str; 12] = [
     "noreboot",
     "sched",
     "selftest",
+    "shortage",
 ];
 
 /// Keys of Xen and of the design whose parts are not there yet.
@@ -60,6 +61,8 @@ pub struct Options<'a> {
     pub selftest: SelfTest,
     /// `dom0=`: what kind of domain Dom0 is.
     pub dom0: Dom0Option,
+    /// `shortage`: memory runs out while domains are made.
+    pub shortage: bool,
     /// `dom0_mem=`: memory of Dom0.
     pub dom0_mem: Option<Dom0Memory>,
     /// `dom0_max_vcpus=`: processors of Dom0.
@@ -126,6 +129,7 @@ impl Default for Options<'_> {
             noreboot: false,
             selftest: SelfTest::None,
             dom0: Dom0Option::default(),
+            shortage: false,
             dom0_mem: None,
             dom0_max_vcpus: None,
             sched: Policy::default(),
@@ -197,6 +201,7 @@ impl<'a> Options<'a> {
             "noreboot" => self.noreboot = value::boolean(value)?,
             "selftest" => self.selftest = value::selftest(value)?,
             "dom0" => self.dom0 = Dom0Option::parse(value)?,
+            "shortage" => self.shortage = value::boolean(value)?,
             "dom0_mem" => self.dom0_mem = Some(Dom0Memory::parse(value)?),
             "dom0_max_vcpus" => self.dom0_max_vcpus = Some(Dom0Vcpus::parse(value)?),
             "sched" => self.sched = value::scheduler(value)?,

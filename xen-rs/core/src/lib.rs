@@ -9,6 +9,7 @@
 //! | [`cmdline`] | what the command line asks for |
 //! | [`event`] | which port of which domain hears of what |
 //! | [`grant`] | which pages a domain shares, who has mapped them |
+//! | [`guest_memory`] | the RAM of a domain that is made at boot |
 //! | [`gzip`] | what is in a packed file |
 //! | [`hvm_params`] | which parameters a domain has |
 //! | [`input`] | who gets what is typed |
@@ -41,6 +42,7 @@
 pub mod cmdline;
 pub mod event;
 pub mod grant;
+pub mod guest_memory;
 pub mod gzip;
 pub mod hvm_params;
 pub mod input;

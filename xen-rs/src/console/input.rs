@@ -1,15 +1,17 @@
-//! What is typed on the console: kept until Dom0 reads it, or a command for the hypervisor.
+//! What is typed on the console: kept until Dom0 reads it, a command for the hypervisor, or for the serial
+//! port of a guest.
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
 use arrayvec::ArrayVec;
-use log::info;
+use log::{info, warn};
+use xen_abi::DomId;
 use xen_core::event::Virq;
 use xen_core::input::{Input, Reader, Typed};
 use xen_types::{IntId, Interrupt};
 
 use super::{CONSOLE, keys};
-use crate::domain::events;
+use crate::domain::{self, events};
 use crate::gic;
 use crate::lock::IrqLock;
 
@@ -53,13 +55,7 @@ fn take(byte: u8) {
     let typed = INPUT.lock().take(byte);
     match typed {
         Typed::Nothing => (),
-        Typed::SwitchedTo(reader) => {
-            let to = match reader {
-                Reader::Dom0 => "dom0",
-                Reader::Hypervisor => "xen-rs; h lists the keys",
-            };
-            info!("console: input goes to {to} (Ctrl-A three times switches)");
-        }
+        Typed::SwitchedTo(reader) => announce(reader),
         Typed::ForDom0 { switches, byte } => {
             let mut waiting = WAITING.lock();
             let switches = core::iter::repeat_n(Input::SWITCH, switches.into());
@@ -70,7 +66,52 @@ fn take(byte: u8) {
             drop(waiting);
             events::raise(Virq::CONSOLE);
         }
+        Typed::ForGuest {
+            guest,
+            switches,
+            byte,
+        } => {
+            let switches = core::iter::repeat_n(Input::SWITCH, switches.into());
+            domain::type_at(guest, switches.chain([byte]));
+        }
         Typed::Command(key) => keys::press(key),
+    }
+}
+
+fn announce(reader: Reader) {
+    const SWITCH: &str = "(Ctrl-A three times switches)";
+    match reader {
+        Reader::Dom0 => info!("console: input goes to dom0 {SWITCH}"),
+        Reader::Hypervisor => info!("console: input goes to xen-rs; h lists the keys {SWITCH}"),
+        Reader::Guest(guest) => info!("console: input goes to {guest} {SWITCH}"),
+    }
+}
+
+/// A guest's serial port leads here: input can be switched to it.
+pub fn add(guest: DomId) {
+    if !INPUT.lock().add(guest) {
+        warn!("console: input cannot be switched to {guest}: there are too many guests");
+    }
+}
+
+/// A guest is no more.
+pub fn remove(guest: DomId) {
+    INPUT.lock().remove(guest);
+}
+
+/// Whether a guest reads what is typed.
+pub fn is_read_by(guest: DomId) -> bool {
+    INPUT.lock().reader() == Reader::Guest(guest)
+}
+
+/// There is no Dom0 to read: the first guest does, if there is one.
+pub fn without_dom0() {
+    let mut input = INPUT.lock();
+    input.without_dom0();
+    let reader = input.reader();
+    drop(input);
+    if let Reader::Guest(_) = reader {
+        announce(reader);
     }
 }
 

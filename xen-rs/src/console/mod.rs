@@ -8,12 +8,13 @@ pub mod input;
 pub mod keys;
 pub mod uart;
 
-use core::fmt;
+use core::fmt::{self, Write as _};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-use arrayvec::ArrayVec;
+use arrayvec::{ArrayString, ArrayVec};
 use log::{Level, Log, Metadata, Record, error, warn};
 use platform_dt::{ConsoleChoice, Dtb};
+use xen_abi::DomId;
 use xen_core::event::Virq;
 use xen_core::log::{Line, RateLimit, Read, Ring, Stamp, Thresholds, Verdict};
 use xen_core::panic_watch::PanicWatch;
@@ -177,8 +178,23 @@ impl Console {
         announce_news();
     }
 
-    /// Returns whether Dom0 says that its kernel has panicked.
-    fn write_of_dom0(&mut self, text: &[u8]) -> bool {
+    /// A line of a guest, without its end.
+    fn write_line_of(&mut self, guest: DomId, line: &[u8]) {
+        if !self.open.is_empty() {
+            self.ring.write(b"\n");
+        }
+        // The name of any domain fits.
+        let mut prefix: ArrayString<16> = ArrayString::new();
+        let _ = write!(prefix, "({guest}) ");
+        for part in [prefix.as_bytes(), line, b"\n", &self.open] {
+            self.ring.write(part);
+        }
+        self.print();
+        announce_news();
+    }
+
+    /// Text of who reads the console, as it comes.
+    fn write_text(&mut self, text: &[u8]) {
         self.ring.write(text);
         let unfinished = match text.iter().rposition(|byte| *byte == b'\n') {
             Some(end) => {
@@ -191,6 +207,11 @@ impl Console {
         self.open.extend(unfinished.iter().copied().take(room));
         self.print();
         announce_news();
+    }
+
+    /// Returns whether Dom0 says that its kernel has panicked.
+    fn write_of_dom0(&mut self, text: &[u8]) -> bool {
+        self.write_text(text);
         let watch = &mut self.panic_watch;
         // It is seen once: what follows does not matter.
         text.iter().any(|byte| watch.take(*byte))
@@ -242,6 +263,16 @@ pub fn write_of_dom0(text: &[u8]) {
              Ctrl-A three times and R do"
         );
     }
+}
+
+/// Prints a line of a guest's, with the guest's name in front.
+pub fn write_line_of_guest(guest: DomId, line: &[u8]) {
+    CONSOLE.lock().write_line_of(guest, line);
+}
+
+/// Prints what the guest writes that is at the console.
+pub fn write_of_reader(text: &[u8]) {
+    CONSOLE.lock().write_text(text);
 }
 
 impl Log for Logger {

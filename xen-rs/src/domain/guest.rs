@@ -26,8 +26,8 @@ use super::timer::TimerInterrupts;
 use super::{Config, Domain, Vcpu, events, schedule, wall_clock};
 use crate::arch::percpu::PerCpu;
 use crate::lock::IrqLock;
-use crate::memory::heap;
 use crate::memory::page::Page;
+use crate::memory::{heap, shortage};
 
 /// Tables of a guest whose toolstack has not said how many it may have.
 const DEFAULT_TABLES: u64 = 16;
@@ -155,6 +155,7 @@ fn limit(asked: i32, default: u32, most: u32) -> Result<u32, Errno> {
 /// `ENOMEM`, and `EINVAL` for a guest that the host cannot have.
 pub fn create(request: &Request, place: Reserved) -> Result<Arc<Domain>, Errno> {
     let host = HOST.get().ok_or(Errno::NoCall)?;
+    shortage::begin();
     heap::ensure(HEAP + request.vcpus * HEAP_VCPU).map_err(|_| Errno::NoMemory)?;
     let id = place.get();
     let out_of_memory = Errno::NoMemory;

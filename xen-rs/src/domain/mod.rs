@@ -1,5 +1,6 @@
 //! Domains: what a guest has of the machine, and how it is entered and left.
 
+pub mod boot;
 mod complaints;
 pub mod context;
 mod deadlines;
@@ -217,6 +218,13 @@ pub fn take_interrupt(id: IntId) -> bool {
     domain.vgic.inject(spi, &mut effects);
     domain.carry_out(&mut effects);
     true
+}
+
+/// Something is typed at the serial port of a domain.
+pub fn type_at(domain: DomId, bytes: impl Iterator<Item = u8>) {
+    if let Some(domain) = table::lookup(domain) {
+        domain.type_at_vuart(bytes);
+    }
 }
 
 /// Logs the domains and what their vCPUs do.

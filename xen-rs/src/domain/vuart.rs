@@ -1,8 +1,13 @@
-//! A guest's serial port (`xen_core::vpl011`): its ring in the guest's memory, the event channel to who
-//! has the other end, and its interrupt.
+//! A guest's serial port (`xen_core::vpl011`): its ring, who has the other end of that, and its
+//! interrupt.
+//!
+//! Where a toolstack has the other end, the ring is in the guest's memory, and an event channel says that
+//! there is news. Where there was none, the hypervisor has both: what the guest says goes to the
+//! console, in whole lines with its name in front; while it reads what is typed there, as it comes.
 
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
+use arrayvec::ArrayVec;
 use xen_abi::io::console;
 use xen_abi::{DomId, Errno, layout};
 use xen_core::event::{self, Port};
@@ -13,8 +18,10 @@ use xen_types::{Gfn, Gpa, Hpa, Mfn};
 use super::Domain;
 use super::events::{self, All};
 use super::guest::VUART_SPI;
+use crate::console::{self as hypervisor_console, input as console_input};
 use crate::lock::IrqLock;
 use crate::memory::frames;
+use crate::memory::page::Page;
 
 /// A guest's serial port.
 pub struct Vuart {
@@ -27,7 +34,12 @@ struct State {
     registers: Vpl011,
     /// The interrupt's level, as the interrupt controller was told.
     line: bool,
+    /// What the guest has said since its last end of line, for the console.
+    said: ArrayVec<u8, LINE>,
 }
+
+/// Bytes of a line for the console; a longer one is broken.
+const LINE: usize = 256;
 
 impl State {
     fn set_line(&mut self, domain: &Domain, line: bool, effects: &mut Effects) {
@@ -38,19 +50,26 @@ impl State {
     }
 }
 
-/// The ring: a page of the guest's RAM, referenced.
+/// The ring.
 struct RingPage {
-    frame: Mfn,
     start: Hpa,
     domain: DomId,
-    port: Port,
+    other: OtherEnd,
+}
+
+/// Who has the other end of a ring, and what its page is.
+enum OtherEnd {
+    /// A toolstack: a page of the guest's RAM, referenced.
+    Toolstack { frame: Mfn, port: Port },
+    /// The console: a page of the hypervisor's own.
+    Console { _page: Page },
 }
 
 impl RingPage {
     fn index(&self, offset: usize) -> &AtomicU32 {
         let address = self.start.get() + offset as u64;
-        // SAFETY: aligned, in a frame of RAM that stays the domain's while it is referenced; both
-        // sides change it by atomic accesses only.
+        // SAFETY: aligned, in a frame of RAM that stays the domain's while it is referenced, or the
+        // ring's own; both sides change it by atomic accesses only.
         unsafe { AtomicU32::from_ptr(address as *mut u32) }
     }
 
@@ -100,13 +119,43 @@ impl Ring for RingPage {
     }
 
     fn is_connected(&self) -> bool {
-        event::is_device_connected(&All, self.domain, self.port)
+        match self.other {
+            OtherEnd::Toolstack { port, .. } => event::is_device_connected(&All, self.domain, port),
+            OtherEnd::Console { .. } => true,
+        }
+    }
+}
+
+impl RingPage {
+    /// The console takes a byte that the guest has written.
+    fn take(&self) -> Option<u8> {
+        let from = self.consumed(Queue::Out);
+        if from == self.produced(Queue::Out) {
+            return None;
+        }
+        let byte = self.place(Queue::Out, from).load(Ordering::Relaxed);
+        self.index(console::OUT_CONS)
+            .store(from.wrapping_add(1), Ordering::Release);
+        Some(byte)
+    }
+
+    /// Gives the guest a byte, if there is room.
+    fn give(&self, byte: u8) {
+        let (from, to) = (self.consumed(Queue::In), self.produced(Queue::In));
+        if to.wrapping_sub(from) < Queue::In.size() {
+            self.place(Queue::In, to).store(byte, Ordering::Relaxed);
+            self.index(console::IN_PROD)
+                .store(to.wrapping_add(1), Ordering::Release);
+        }
     }
 }
 
 impl Drop for RingPage {
     fn drop(&mut self) {
-        frames::put(self.frame);
+        match self.other {
+            OtherEnd::Toolstack { frame, .. } => frames::put(frame),
+            OtherEnd::Console { .. } => console_input::remove(self.domain),
+        }
     }
 }
 
@@ -134,10 +183,9 @@ impl Domain {
             return Err(opened.err().map_or(Errno::Invalid, |error| error.errno()));
         };
         let page = RingPage {
-            frame,
             start,
             domain: self.id,
-            port,
+            other: OtherEnd::Toolstack { frame, port },
         };
         // Who comes second finds it done: its page goes, and its port stays until the domain goes.
         self.vuart.call_once(|| Vuart {
@@ -145,6 +193,35 @@ impl Domain {
             page,
         });
         Ok(port)
+    }
+
+    /// Gives the domain a serial port that leads to the console.
+    ///
+    /// # Errors
+    /// `EINVAL` if it has no interrupt for it, `ENOMEM`.
+    pub fn add_console_vuart(&self) -> Result<(), Errno> {
+        if self.vgic.spis() == 0 {
+            return Err(Errno::Invalid);
+        }
+        let page = Page::shared_by(self.id).map_err(|_| Errno::NoMemory)?;
+        self.vuart.call_once(|| Vuart {
+            state: IrqLock::new(State::default()),
+            page: RingPage {
+                start: page.start(),
+                domain: self.id,
+                other: OtherEnd::Console { _page: page },
+            },
+        });
+        console_input::add(self.id);
+        Ok(())
+    }
+
+    /// Something is typed at its serial port.
+    pub fn type_at_vuart(&self, bytes: impl Iterator<Item = u8>) {
+        if let Some(vuart) = self.vuart.get() {
+            bytes.for_each(|byte| vuart.page.give(byte));
+            self.hear_of_vuart();
+        }
     }
 
     /// The register of the serial port at an address.
@@ -179,9 +256,13 @@ impl Vuart {
         let mut state = self.state.lock();
         let done = state.registers.access(&self.page, access)?;
         state.set_line(domain, done.line, effects);
-        drop(state);
-        if done.notify {
-            events::tell(event::send_for_device(&All, domain.id, self.page.port));
+        match self.page.other {
+            OtherEnd::Console { .. } if done.notify => say(&self.page, &mut state.said),
+            OtherEnd::Toolstack { port, .. } if done.notify => {
+                drop(state);
+                events::tell(event::send_for_device(&All, domain.id, port));
+            }
+            _ => (),
         }
         Ok(done.value.into())
     }
@@ -191,4 +272,36 @@ impl Vuart {
         let line = state.registers.line(&self.page);
         state.set_line(domain, line, effects);
     }
+}
+
+/// Puts what the guest has written on the console.
+fn say(page: &RingPage, said: &mut ArrayVec<u8, LINE>) {
+    let reads = console_input::is_read_by(page.domain);
+    while let Some(byte) = page.take() {
+        match byte {
+            b'\n' if !reads => end_line(page.domain, said),
+            b'\t' | b' '..=b'~' | 0x80.. => {
+                if said.is_full() {
+                    end_line(page.domain, said);
+                }
+                said.push(byte);
+            }
+            _ if reads => {
+                // Who is at the console wants to see it as it is.
+                hypervisor_console::write_of_reader(said);
+                said.clear();
+                hypervisor_console::write_of_reader(&[byte]);
+            }
+            _ => (),
+        }
+    }
+    if reads {
+        hypervisor_console::write_of_reader(said);
+        said.clear();
+    }
+}
+
+fn end_line(domain: DomId, said: &mut ArrayVec<u8, LINE>) {
+    hypervisor_console::write_line_of_guest(domain, said);
+    said.clear();
 }

@@ -8,6 +8,7 @@ use xen_core::memory::frame::{BankError, FrameError, FrameInfo, FrameTable, Fram
 use xen_core::paging::Unreachable;
 use xen_types::{Hpa, HpaRange, Mfn, PAGE_SIZE};
 
+use super::shortage;
 use crate::lock::IrqLock;
 
 /// No memory, or none yet.
@@ -19,6 +20,9 @@ pub enum OutOfFrames {
     /// More than the largest block.
     #[error("{0} bytes are more than a block of memory can have")]
     TooLarge(usize),
+    /// There is some, which was refused on purpose.
+    #[error("no memory, as the command line wants it (shortage)")]
+    Shortage,
     /// Asked for before memory was set up.
     #[error("memory is not set up yet")]
     TooEarly,
@@ -115,6 +119,7 @@ pub fn allocate_for_domain(
     within: Option<HpaRange>,
     owner: DomId,
 ) -> Result<Unreachable<HpaRange>, OutOfFrames> {
+    not_refused()?;
     let mut buddy = BUDDY.lock();
     let buddy = buddy.as_mut().ok_or(OutOfFrames::TooEarly)?;
     Ok(buddy.allocate_ram(order, within, owner)?)
@@ -122,6 +127,7 @@ pub fn allocate_for_domain(
 
 /// A frame of the hypervisor's that a domain shares. Its contents are whatever was there before.
 pub fn allocate_shared(owner: DomId) -> Result<HpaRange, OutOfFrames> {
+    not_refused()?;
     let mut buddy = BUDDY.lock();
     let buddy = buddy.as_mut().ok_or(OutOfFrames::TooEarly)?;
     Ok(buddy.allocate(0, owner, FrameType::Shared)?.range())
@@ -220,7 +226,15 @@ pub fn table() -> Option<&'static FrameTable<'static>> {
 
 /// A frame for a page table.
 pub fn allocate_table() -> Result<Mfn, OutOfFrames> {
+    not_refused()?;
     allocate(0, FrameType::PageTable).map(|range| range.start().frame())
+}
+
+fn not_refused() -> Result<(), OutOfFrames> {
+    match shortage::refuses() {
+        true => Err(OutOfFrames::Shortage),
+        false => Ok(()),
+    }
 }
 
 fn allocate(order: u8, kind: FrameType) -> Result<HpaRange, OutOfFrames> {

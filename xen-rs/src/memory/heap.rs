@@ -3,7 +3,6 @@
 //! Running out is an error value: `try_reserve` and its like return it, and what must not fail is
 //! allocated at boot.
 
-use alloc::collections::TryReserveError;
 use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
@@ -12,7 +11,7 @@ use talc::base::Talc;
 use talc::base::binning::{Binning, DefaultBinning};
 use talc::source::Source;
 
-use super::{frames, ram};
+use super::{frames, ram, shortage};
 use crate::lock::IrqLock;
 
 /// The heap grows by at least this many bytes at a time (2^6 frames).
@@ -42,17 +41,24 @@ unsafe impl Source for FromFrames {
     }
 }
 
+/// The heap cannot get so large.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NoRoom;
+
 /// Sees to it that allocations of `bytes` in all succeed, for code that allocates in many places which
 /// cannot fail: as long as others leave them that.
 ///
 /// # Errors
 /// If there is no memory.
-pub fn ensure(bytes: usize) -> Result<(), TryReserveError> {
+pub fn ensure(bytes: usize) -> Result<(), NoRoom> {
+    if shortage::refuses() {
+        return Err(NoRoom);
+    }
     let mut room: Vec<u8> = Vec::new();
     let reserved = room.try_reserve_exact(bytes);
     // The compiler must not see that nobody uses it.
     core::hint::black_box(&mut room);
-    reserved
+    reserved.map_err(|_| NoRoom)
 }
 
 struct Heap(IrqLock<Talc<FromFrames, DefaultBinning>>);

@@ -5,6 +5,7 @@ pub mod frames;
 pub mod heap;
 pub mod page;
 pub mod ram;
+pub mod shortage;
 pub mod space;
 pub mod stack;
 pub mod tables;

@@ -1,11 +1,12 @@
 //! Domains from their creation to their end: `domains cycles COUNT MIB` makes and ends so many of a
-//! size and compares the free memory; `domains run` has one say a word on its serial port and switch
-//! itself off; `domains held` ends one whose memory is mapped; `domains refusals` asks for what cannot
-//! be had.
+//! size and compares the free memory and the time that they take; `domains run` has one say a word on
+//! its serial port and switch itself off; `domains held` ends one whose memory is mapped; `domains
+//! refusals` asks for what cannot be had; `domains shortage`, under a hypervisor whose command line has
+//! `shortage`, makes one that is refused each of its allocations in turn.
 
 use std::io;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dom0_programs::events::Events;
@@ -24,20 +25,26 @@ fn main() -> Result<()> {
         ["run"] => run(&toolstack),
         ["held"] => held(&toolstack),
         ["refusals"] => refusals(&toolstack),
-        _ => bail!("usage: domains cycles COUNT MIB | run | held | refusals"),
+        ["shortage"] => shortage(&toolstack),
+        _ => bail!("usage: domains cycles COUNT MIB | run | held | refusals | shortage"),
     }
 }
 
 /// A domain with memory and a serial port.
 fn make(toolstack: &Toolstack, vcpus: u32, mib: u64) -> Result<(DomId, u32)> {
     let id = toolstack.create(vcpus)?;
+    Ok((id, fill(toolstack, id, mib)?))
+}
+
+/// Gives a domain memory and a serial port.
+fn fill(toolstack: &Toolstack, id: DomId, mib: u64) -> Result<u32> {
     toolstack.allow_memory(id, mib)?;
     toolstack.fill(id, mib)?;
     let port = toolstack.add_vuart(id)?;
     let info = toolstack.info(id)?;
     ensure!(info.tot_pages == (mib << 8) + 4, "{info:?}");
     ensure!(info.flags & info_flags::PAUSED != 0, "{info:?}");
-    Ok((id, port))
+    Ok(port)
 }
 
 fn destroy(toolstack: &Toolstack, id: DomId) -> Result<()> {
@@ -51,7 +58,9 @@ fn cycles(toolstack: &Toolstack, count: u32, mib: u64) -> Result<()> {
     let (id, _) = make(toolstack, 2, mib)?;
     destroy(toolstack, id)?;
     let before = toolstack.free_pages()?;
+    let mut times = Vec::new();
     for cycle in 0..count {
+        let begin = Instant::now();
         let (id, _) = make(toolstack, 2, mib)?;
         if cycle % 2 == 0 {
             toolstack.start_at(id, layout::RAM0.base, 0)?;
@@ -65,8 +74,66 @@ fn cycles(toolstack: &Toolstack, count: u32, mib: u64) -> Result<()> {
             "cycle {cycle}: {before} pages were free, now {after}"
         );
         ensure!(is_gone(toolstack, id), "{id} is still there");
+        times.push(begin.elapsed());
     }
+    let quarter = times.len() / 4;
+    let (first, last) = (
+        median(&times[..quarter]),
+        median(&times[times.len() - quarter..]),
+    );
+    println!("DOMAINS: a cycle took {first:?} at first, {last:?} at last");
+    ensure!(last < 2 * first, "cycles take longer and longer");
     println!("DOMAINS: {count} cycles, {before} pages free");
+    Ok(())
+}
+
+fn median(times: &[Duration]) -> Duration {
+    let mut times = times.to_vec();
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+/// Wherever the making of a domain ends for want of memory, it says so, and all that it had is free.
+fn shortage(toolstack: &Toolstack) -> Result<()> {
+    const MIB: u64 = 4;
+    // The first gets all, and the heap grows to what that takes.
+    let (id, _) = make(toolstack, 2, MIB)?;
+    destroy(toolstack, id)?;
+    let before = toolstack.free_pages()?;
+    let (mut refused, mut created) = (0, false);
+    loop {
+        let id = match toolstack.create(2) {
+            Ok(id) => id,
+            // The last one got all, and it has begun anew.
+            Err(_) if created => break,
+            Err(error) => {
+                let cause = error.downcast_ref::<io::Error>();
+                let number = cause.and_then(io::Error::raw_os_error);
+                let expected = i32::from(Errno::NoMemory.number());
+                ensure!(number == Some(expected), "{error:#}");
+                refused += 1;
+                ensure_as_before(toolstack, before)?;
+                continue;
+            }
+        };
+        created = true;
+        let filled = fill(toolstack, id, MIB);
+        destroy(toolstack, id)?;
+        ensure!(is_gone(toolstack, id), "{id} is still there");
+        ensure_as_before(toolstack, before)?;
+        // One who is refused a large block may get small ones.
+        if let Err(error) = filled {
+            refused += 1;
+            println!("DOMAINS: refused: {error:#}");
+        }
+    }
+    println!("DOMAINS: {refused} allocations refused, {before} pages free");
+    Ok(())
+}
+
+fn ensure_as_before(toolstack: &Toolstack, before: u64) -> Result<()> {
+    let now = toolstack.free_pages()?;
+    ensure!(now == before, "{before} pages were free, now {now}");
     Ok(())
 }
 

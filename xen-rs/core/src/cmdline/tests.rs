@@ -28,6 +28,7 @@ fn known_keys_set_options_and_the_last_one_wins() {
     assert_eq!(options.loglvl.limited, LevelFilter::Debug);
     assert!(options.noreboot && options.console);
     assert!(options.warnings().is_empty());
+    assert!(parse("shortage").shortage && !options.shortage);
     assert!(!parse("console=none").console);
     assert_eq!(parse("selftest=data-abort").selftest, SelfTest::DataAbort);
     assert_eq!(parse(" \t\n"), Options::default());
@@ -140,7 +141,7 @@ fn every_known_key_has_an_effect_or_says_that_it_has_none() {
             "console" => "none",
             "sched" => "null",
             "selftest" => "panic",
-            "noreboot" => "yes",
+            "noreboot" | "shortage" => "yes",
             _ => "serial1",
         };
         let line = std::format!("{key}={value}");
@@ -156,7 +157,7 @@ proptest! {
     }
 
     #[test]
-    fn no_value_panics(key in 0usize..13, value in "[0-9a-zA-Z/:,+%-]{0,40}") {
+    fn no_value_panics(key in 0usize..14, value in "[0-9a-zA-Z/:,+%-]{0,40}") {
         let key = known().nth(key).unwrap();
         let line = std::format!("{key}={value}");
         if let Err(error) = Options::parse(&line) {

@@ -4,3 +4,4 @@ pub mod buddy;
 pub mod frame;
 pub mod layout;
 pub mod map;
+pub mod shortage;

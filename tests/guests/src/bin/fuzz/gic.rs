@@ -96,7 +96,7 @@ fn frames(machine: &Machine) -> impl Iterator<Item = Range<u64>> {
 }
 
 /// Loads with each of these widths; returns how many.
-fn load(address: u64, widths: u32) -> u64 {
+pub fn load(address: u64, widths: u32) -> u64 {
     // SAFETY: what is loaded is dropped; an abort skips the instruction.
     unsafe {
         if widths & 1 != 0 {
@@ -116,7 +116,7 @@ fn load(address: u64, widths: u32) -> u64 {
 }
 
 /// Stores with each of these widths; returns how many.
-fn store(address: u64, widths: u32, value: u64) -> u64 {
+pub fn store(address: u64, widths: u32, value: u64) -> u64 {
     // SAFETY: the registers of the interrupt controller do not reach memory; an abort skips the
     // instruction.
     unsafe {

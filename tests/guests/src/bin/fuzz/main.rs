@@ -2,10 +2,9 @@
 //!
 //! Whatever it does, the hypervisor must neither stop nor hang; what it answers is its own matter.
 //!
-//! Command line: what to do, one or more of `hypercalls`, `gic`, `registers`, `firmware`, `vectors`;
-//! `seed=NUMBER` for other numbers; `count=NUMBER` for how many calls; `both` for hypercalls of two
-//! CPUs at once. Each kind prints marks as it
-//! goes and ends with `fuzz: done COUNT`.
+//! Command line: what to do, one or more of `hypercalls`, `gic`, `space`, `storm`, `registers`,
+//! `firmware`, `vectors`; `seed=NUMBER` for other numbers; `count=NUMBER` for how many calls; `both` for
+//! hypercalls of two CPUs at once. Each kind prints marks as it goes and ends with `fuzz: done COUNT`.
 
 #![no_std]
 #![no_main]
@@ -15,6 +14,8 @@ mod gic;
 mod hypercalls;
 mod registers;
 mod scratch;
+mod space;
+mod storm;
 mod values;
 mod vectors;
 
@@ -30,9 +31,11 @@ const COUNT: u64 = 100_000;
 /// A kind of torment: what it does, given how many calls to make; returns how many it made.
 type Torment = fn(&'static Machine, &mut Random, u64) -> u64;
 
-const KINDS: [(&str, Torment); 5] = [
+const KINDS: [(&str, Torment); 7] = [
     ("hypercalls", hypercalls::run),
     ("gic", gic::run),
+    ("space", space::run),
+    ("storm", storm::run),
     ("registers", registers::run),
     ("firmware", firmware::run),
     ("vectors", vectors::run),
