@@ -23,7 +23,7 @@ use crate::config::{EndAction, GuestName};
 use crate::guest::{Blueprint, BlueprintError, BuildError, Built, Watch, build};
 use crate::guests;
 use crate::hypervisor::{
-    DIE_AFTER, DomainInfo, Domains as _, EndReason, Events, Host as _, HypervisorError, Port, Xen,
+    DIE_AFTER, Domains as _, EndReason, Events, Host as _, HypervisorError, Port, Xen,
 };
 use crate::state::{Care, Channels, Phase, Record, State, StateError};
 use line::Line;
