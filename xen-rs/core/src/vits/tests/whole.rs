@@ -212,7 +212,7 @@ impl Whole {
 }
 
 #[derive(Clone, Debug)]
-enum Move {
+enum Happening {
     Table(usize),
     Map(usize, u32, u32, u16),
     Move(usize, u32, u16),
@@ -222,17 +222,17 @@ enum Move {
     Reassign(usize),
 }
 
-fn step() -> impl Strategy<Value = Move> {
+fn step() -> impl Strategy<Value = Happening> {
     let domain = 0..2_usize;
     let one = (domain.clone(), 0..5_u32);
     prop_oneof![
-        1 => domain.clone().prop_map(Move::Table),
-        5 => (one.clone(), 0..3_u32, 0..4_u16).prop_map(|((d, e), l, c)| Move::Map(d, e, l, c)),
-        2 => (one.clone(), 0..4_u16).prop_map(|((d, e), c)| Move::Move(d, e, c)),
-        1 => one.clone().prop_map(|(d, e)| Move::Discard(d, e)),
-        1 => one.clone().prop_map(|(d, e)| Move::Raise(d, e)),
-        9 => one.prop_map(|(d, e)| Move::Message(d, e)),
-        1 => domain.prop_map(Move::Reassign),
+        1 => domain.clone().prop_map(Happening::Table),
+        5 => (one.clone(), 0..3_u32, 0..4_u16).prop_map(|((d, e), l, c)| Happening::Map(d, e, l, c)),
+        2 => (one.clone(), 0..4_u16).prop_map(|((d, e), c)| Happening::Move(d, e, c)),
+        1 => one.clone().prop_map(|(d, e)| Happening::Discard(d, e)),
+        1 => one.clone().prop_map(|(d, e)| Happening::Raise(d, e)),
+        9 => one.prop_map(|(d, e)| Happening::Message(d, e)),
+        1 => domain.prop_map(Happening::Reassign),
     ]
 }
 
@@ -253,13 +253,13 @@ proptest! {
         for step in steps {
             let device = DeviceId(8);
             match step {
-                Move::Table(domain) => {
+                Happening::Table(domain) => {
                     let at = Hpa::new(0);
                     let table = Some(TranslationTable { at, event_bits: 2 });
                     whole.run(domain, Command::Mapd { device, table });
                     model.retain(|(of, _), _| *of != domain);
                 }
-                Move::Map(domain, event, number, to) => {
+                Happening::Map(domain, event, number, to) => {
                     // Every event has LPIs of its own, and two domains have the same ones.
                     let number = event * 3 + number;
                     let map = Command::map(device, EventId(event), lpi(number), collection(to));
@@ -268,7 +268,7 @@ proptest! {
                         model.entry((domain, event)).or_insert((number, to));
                     }
                 }
-                Move::Move(domain, event, to) => {
+                Happening::Move(domain, event, to) => {
                     let collection = collection(to);
                     let event_id = EventId(event);
                     let movi = Command::Movi { device, event: event_id, collection };
@@ -277,12 +277,12 @@ proptest! {
                         mapped.1 = to;
                     }
                 }
-                Move::Discard(domain, event) => {
+                Happening::Discard(domain, event) => {
                     whole.run(domain, Command::Discard { device, event: EventId(event) });
                     model.remove(&(domain, event));
                 }
-                Move::Raise(domain, event) | Move::Message(domain, event) => {
-                    if matches!(step, Move::Raise(..)) {
+                Happening::Raise(domain, event) | Happening::Message(domain, event) => {
+                    if matches!(step, Happening::Raise(..)) {
                         whole.run(domain, Command::Int { device, event: EventId(event) });
                     } else {
                         whole.message(domain, event);
@@ -294,7 +294,7 @@ proptest! {
                         .collect();
                     prop_assert_eq!(whole.taken(), expected);
                 }
-                Move::Reassign(domain) => {
+                Happening::Reassign(domain) => {
                     whole.take_away(domain);
                     whole.message(domain, 0);
                     prop_assert_eq!(whole.taken(), []);
