@@ -25,7 +25,7 @@ use crate::sched::Policy;
 const MAX_WARNINGS: usize = 16;
 
 /// Keys that are acted upon.
-const IN_EFFECT: [&str; 12] = [
+const IN_EFFECT: [&str; 13] = [
     "assignable",
     "console",
     "dom0",
