@@ -139,12 +139,13 @@ pub fn close() {
 }
 
 /// Where in the log a reader starts: at the low half of a position that it has from an earlier read, if
-/// what is there has not been overwritten; or at the oldest text that there is.
+/// what is there has neither been overwritten nor cleared; or at the oldest text that there is.
 pub fn log_position(index: Option<u32>) -> u64 {
     let console = CONSOLE.lock();
-    let (start, end) = (console.ring.start(), console.ring.end());
+    let end = console.ring.end();
+    let start = console.ring.start().max(console.cleared);
     let Some(index) = index else {
-        return start.max(console.cleared);
+        return start;
     };
     let behind = u64::from((end as u32).wrapping_sub(index));
     end.checked_sub(behind)

@@ -111,15 +111,16 @@ impl Host for Xen {
                 }
             }
             if clear {
+                // All that was read, and nothing that came after.
                 buffer.sysctl(
                     SysctlOp::ReadConsole,
                     sys::ReadConsole {
                         clear: 1,
-                        incremental: 0,
+                        incremental: 1,
                         pad1: 0,
-                        index: 0,
+                        index,
                         buffer: buffer.handle(LIST),
-                        count: LOG_PART as u32,
+                        count: 0,
                         pad2: 0,
                     },
                 )?;
