@@ -23,7 +23,7 @@ const MODULES: [&str; 5] = [
 
 /// Random hypercalls of one test where nothing else is asked for. The guest of `fuzz` makes more than ten
 /// million of its own, at a tenth of the time each.
-const RANDOM_HYPERCALLS: u64 = 1_000_000;
+const RANDOM_HYPERCALLS: u64 = 500_000;
 /// Host seconds that they may take more than another test.
 const RANDOM_SPARE: u32 = 1500;
 
