@@ -92,7 +92,7 @@ pub fn measure(bench: &Bench) -> Result<Vec<Group>> {
 }
 
 /// A machine with as many functions as a root bus has room for.
-fn full(mut machine: Machine) -> Machine {
+pub fn full(mut machine: Machine) -> Machine {
     let functions =
         (1..=FULL_DEVICES).flat_map(|device| (0..8).map(move |number| (device, number)));
     for (device, number) in functions {
