@@ -1,6 +1,6 @@
 //! The Xen ABI as user space in Dom0 sees it: through Linux's drivers and by programs of our own.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use tests::case::Case;
 use tests::modules;
 use tests::ramdisk::{self, Contents};
@@ -165,7 +165,9 @@ fn devices(session: &mut Session) -> Result<()> {
 /// `XEN_RS_HYPERCALLS` says.
 fn random_hypercalls(session: &mut Session) -> Result<()> {
     let asked = std::env::var("XEN_RS_HYPERCALLS").ok();
-    let count = asked.map_or(Ok(RANDOM_HYPERCALLS), |count| count.parse::<u64>())?;
+    let count = asked
+        .map_or(Ok(RANDOM_HYPERCALLS), |count| count.parse::<u64>())
+        .context("XEN_RS_HYPERCALLS is no number of calls")?;
     run(
         session,
         &format!("hypercalls {count} 1 2"),
