@@ -107,7 +107,8 @@ impl Toolstack {
         Ok(())
     }
 
-    /// Free pages of the machine.
+    /// Pages of the machine that are free, or tables of the control domain's own space: Linux maps what
+    /// is others' at one place of its own or another, each of which may take a table.
     ///
     /// # Errors
     /// What the hypervisor answers.
@@ -115,7 +116,10 @@ impl Toolstack {
         let mut info = PhysInfo::new_zeroed();
         self.sysctl(SysctlOp::PhysInfo, &mut info)
             .context("physinfo")?;
-        Ok(info.free_pages)
+        let mut tables = PagingMempool::new_zeroed();
+        self.domctl(DomctlOp::GetPagingMempoolSize, DomId::SELF, &mut tables)
+            .context("getpagingmempoolsize")?;
+        Ok(info.free_pages + tables.size / PAGE_SIZE as u64)
     }
 
     /// The ids of all domains.

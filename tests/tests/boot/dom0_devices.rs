@@ -8,7 +8,7 @@ use tests::devices::{self, Devices, Slots};
 use tests::ramdisk;
 use xtask::qemu::{GicVersion, Machine, Session, Start};
 
-use super::dom0::{self, Dom0, Kernel, NO_TRIALS};
+use super::dom0::{self, Dom0, Kernel, QUICK};
 use super::{Test, needed};
 
 /// The interrupt controllers that Dom0 boots on.
@@ -70,7 +70,7 @@ fn bare_linux(case: &Case) -> Result<()> {
         start: Start::Kernel(kernel),
         virtualization: false,
         cpus: 2,
-        append: Some(format!("console=ttyAMA0 pci=nomsi {NO_TRIALS}")),
+        append: Some(format!("console=ttyAMA0 pci=nomsi {QUICK}")),
         extra: vec!["-initrd".into(), ramdisk.into()],
         ..case.virt()
     };
@@ -98,7 +98,7 @@ pub fn in_dom0(
     let dom0 = Dom0 {
         kernel: &kernel,
         ramdisk: &ramdisk(case, &kernel, &devices)?,
-        arguments: "pci=nomsi",
+        arguments: &format!("pci=nomsi {QUICK}"),
     };
     let mut session = dom0.boot(case, machine, SPARE + seconds)?;
     devices.expect_wired(&mut session)?;

@@ -71,7 +71,7 @@ fn in_dom0(case: &Case, setting: Setting) -> Result<()> {
     let dom0 = Dom0 {
         kernel: &kernel,
         ramdisk: &ramdisk::with_contents(&busybox, &devices.contents(&kernel)?, script)?,
-        arguments: "",
+        arguments: dom0::QUICK,
     };
     let mut session = dom0.boot(case, machine, SPARE + SECONDS)?;
     exercise(&mut session, &devices, setting)?;
@@ -139,7 +139,7 @@ fn wired_only(
     let dom0 = Dom0 {
         kernel: &kernel,
         ramdisk: &ramdisk::with_contents(&busybox, &devices.contents(&kernel)?, script)?,
-        arguments: "",
+        arguments: dom0::QUICK,
     };
     let mut session = dom0.boot_edited(case, machine, SPARE, edit)?;
     for line in said {

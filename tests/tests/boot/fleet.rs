@@ -44,7 +44,7 @@ fn all_at_work(case: &Case, kernel: Kernel, cpus: u32, seconds: u32) -> Result<(
     let dom0 = Dom0 {
         kernel: &kernel,
         ramdisk: &ramdisk::with_contents(&busybox, &fleet.contents(&kernel)?, script)?,
-        arguments: "",
+        arguments: dom0::QUICK,
     };
     let mut session = dom0.boot_edited(case, machine, SPARE + seconds, fleet::add_host_bridge)?;
     session.forbid(&devices::FAULTS)?;

@@ -128,7 +128,7 @@ fn same_dump(case: &Case, kernel: Kernel, gic: GicVersion) -> Result<()> {
         virtualization: false,
         gic,
         cpus: 2,
-        append: Some(format!("console=ttyAMA0 {}", dom0::NO_TRIALS)),
+        append: Some(format!("console=ttyAMA0 {}", dom0::QUICK)),
         extra: vec!["-initrd".into(), case.write("bare-ramdisk", &disk)?.into()],
         ..case.virt()
     };

@@ -129,7 +129,7 @@ fn no_direct_map(case: &Case) -> Result<()> {
     let dom0 = Dom0 {
         kernel: &kernel,
         ramdisk: &ramdisk::with_contents(&busybox, &contents, script)?,
-        arguments: "",
+        arguments: dom0::QUICK,
     };
     let mut session = dom0.boot(case, machine, 300)?;
     session.forbid(&devices::FAULTS)?;
@@ -197,7 +197,7 @@ fn with_edu(
     let dom0 = Dom0 {
         kernel: &kernel,
         ramdisk: &ramdisk::with_contents(&busybox, &contents, script)?,
-        arguments: "",
+        arguments: dom0::QUICK,
     };
     let mut session = dom0.boot(case, machine, seconds)?;
     session.expect_prompt("# ")?;

@@ -92,9 +92,9 @@ impl Space {
         };
     }
 
-    /// How many tables the space may have.
-    pub const fn table_limit(&self) -> u64 {
-        self.memory.limit()
+    /// How many tables the space may have; how many it has, where there is no limit.
+    pub fn table_pool(&self) -> u64 {
+        self.memory.pool()
     }
 
     /// Says how many tables the space may have. Returns false if it has more.

@@ -15,7 +15,7 @@ pub struct Stage2Tables {
     vmid: Vmid,
     /// Tables that there are, and that there may be.
     used: u64,
-    limit: u64,
+    limit: Option<u64>,
     /// `VTTBR_EL2`; 0 before the tables are given to a CPU, and once they are retired: no TLB holds
     /// anything of them.
     vttbr: u64,
@@ -27,7 +27,7 @@ impl Stage2Tables {
         Self {
             vmid,
             used: 0,
-            limit: u64::MAX,
+            limit: None,
             vttbr: 0,
         }
     }
@@ -44,16 +44,16 @@ impl Stage2Tables {
         self.vttbr != 0
     }
 
-    /// How many tables there may be.
-    pub const fn limit(&self) -> u64 {
-        self.limit
+    /// How many tables there may be; how many there are, where there is no limit.
+    pub fn pool(&self) -> u64 {
+        self.limit.unwrap_or(self.used)
     }
 
     /// Says how many tables there may be. Returns false if there are more.
     pub const fn set_limit(&mut self, limit: u64) -> bool {
         let enough = limit >= self.used;
         if enough {
-            self.limit = limit;
+            self.limit = Some(limit);
         }
         enough
     }
@@ -70,7 +70,7 @@ fn show_to_iommus(start: Option<Hpa>, bytes: u64) {
 
 impl TableMemory for Stage2Tables {
     fn allocate(&mut self) -> Result<Mfn, OutOfTables> {
-        if self.used >= self.limit {
+        if self.limit.is_some_and(|limit| self.used >= limit) {
             return Err(OutOfTables);
         }
         let frame = frames::allocate_table().map_err(|_| OutOfTables)?;

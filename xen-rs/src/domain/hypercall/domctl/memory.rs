@@ -43,10 +43,10 @@ pub fn set_mempool(call: &Call<'_>) -> Outcome {
     }
 }
 
-/// How much memory they may take.
+/// How much memory they may take; of the control domain, which has no limit, how much they take.
 pub fn get_mempool(call: &Call<'_>) -> Outcome {
-    let target = call.other()?;
-    let size = target.space.lock().table_limit().wrapping_mul(PAGE_SIZE);
+    let target = call.target()?;
+    let size = target.space.lock().table_pool().wrapping_mul(PAGE_SIZE);
     call.answer(&PagingMempool { size })
 }
 
