@@ -30,6 +30,8 @@ const CARDS: [(&str, u8, &str); 3] = [
     ("igb", 6, r"0000:0[1-9]:00\.0"),
     ("virtio_net", 5, r"0000:0[1-9]:00\.0"),
 ];
+/// The virtual functions of the second card.
+const VIRTUAL: [&str; 2] = [r"0000:0[1-9]:10\.0", r"0000:0[1-9]:10\.2"];
 /// First bus of the second host bridge.
 const SECOND_BUS: u32 = 0x80;
 
@@ -129,13 +131,19 @@ impl Fleet {
         })
     }
 
-    /// After `fleet_up`: each function is where it was plugged, the disk behind the second host bridge.
+    /// After `fleet_up`: each function is where it was plugged, the disk behind the second host bridge,
+    /// and the virtual functions are there.
     ///
     /// # Errors
     /// If a driver did not come up, or elsewhere.
     pub fn expect_up(session: &mut Session) -> Result<()> {
         for (card, _, function) in CARDS {
             session.expect(&format!("^FLEET: {card} is .*, function {function}"))?;
+        }
+        for function in VIRTUAL {
+            session.expect(&format!(
+                "^FLEET: virtual function {function} with 3 messages"
+            ))?;
         }
         session.expect(r"^FLEET: disk is function 0001:8[1-9]:00\.0")?;
         Ok(())
@@ -162,19 +170,22 @@ impl Fleet {
     /// If something arrived otherwise than it was sent, or nothing did.
     pub fn expect_stress(&self, session: &mut Session) -> Result<()> {
         let mut written = 0;
-        let cards = CARDS.iter().map(|(card, ..)| card);
-        for device in ["disk"].iter().chain(cards) {
+        let cards = CARDS.map(|(card, ..)| card);
+        for device in ["disk"].into_iter().chain(cards).chain(VIRTUAL) {
             let pattern = format!(r"^FLEET: {device}: (\d+) right, (\d+) wrong, (\d+) messages");
             let line = session.expect(&pattern)?;
             let [right, wrong, messages] = [1, 2, 3].map(|at| line[at].parse::<usize>());
             let (right, wrong, messages) = (right?, wrong?, messages?);
             ensure!(wrong == 0 && right > 0, "{}", line[0]);
             ensure!(messages > right, "{}", line[0]);
-            if *device == "disk" {
+            if device == "disk" {
                 written = right;
             }
         }
         session.expect(r"^FLEET: \d+ s are over")?;
+        session.expect_prompt("# ")?;
+        session.send("virtual_down\n")?;
+        session.expect("^FLEET: virtual functions are gone")?;
         session.expect_prompt("# ")?;
         session.send("sync\n")?;
         session.expect_prompt("# ")?;
@@ -259,10 +270,15 @@ fn halve(bridge: &mut DeviceTreeNode, half: Half) -> Result<()> {
     edit(bridge, "bus-range", |cells| *cells = buses.to_vec())?;
     edit(bridge, "reg", |cells| halve_pair(cells, &[0], 2, half))?;
     edit(bridge, "ranges", |cells| {
-        // The I/O ports stay with the first.
+        // The I/O ports stay with the first. The window above 4 GiB is the second's: QEMU forgets the
+        // upper half of the address of virtual functions' registers.
         let windows = cells.chunks_exact_mut(7);
         let mut windows: Vec<_> = windows.map(|window| window.to_vec()).collect();
-        windows.retain(|window| window[0] >> 24 & 3 != 1 || half == Half::First);
+        windows.retain(|window| match window[0] >> 24 & 3 {
+            1 => half == Half::First,
+            3 => half == Half::Second,
+            _ => true,
+        });
         for window in windows.iter_mut().filter(|window| window[0] >> 24 & 3 != 1) {
             halve_pair(window, &[1, 3], 5, half);
         }

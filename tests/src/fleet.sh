@@ -6,6 +6,9 @@
 # has a network of its own, whose host is the machine that QEMU runs on.
 
 DISK=/dev/nvme0n1
+# The network of the card that has virtual functions, and where they are kept: function/process.
+VIRTUAL_NETWORK=$(echo "$CARDS" | sed 's/.*igb://; s/ .*//')
+VIRTUALS=/virtuals
 
 # Waits for a condition, half a minute at most.
 await() {
@@ -60,15 +63,41 @@ address() {
     await "[ \"\$(cat /sys/class/net/$1/carrier)\" = 1 ]"
 }
 
-# virtual NIC: has two virtual functions come, with drivers, and go. They have nothing to do: their driver
-# wants an address that is to be set at the physical function, with hypervisor or without.
+# up NIC SPACE: whether the wire is there, in the network namespace of a process.
+up() {
+    nsenter -n -t "$2" ip link show "$1" | grep -q LOWER_UP
+}
+
+# virtual NIC: has two virtual functions come. Each is a card beside the physical function in the
+# same network, and has a network namespace of its own: so that it is clear which of them a page comes by.
 virtual() {
-    physical=/sys/bus/pci/devices/$(function_of "$1")
-    echo 2 > "$physical/sriov_numvfs"
+    echo 2 > "/sys/bus/pci/devices/$(function_of "$1")/sriov_numvfs"
     await '[ "$(nics igbvf | wc -l)" = 2 ]' || return 1
-    echo "FLEET: virtual functions with $(vectors "$(function_of "$(nics igbvf | head -1)")" | wc -l) messages"
-    echo 0 > "$physical/sriov_numvfs"
-    await '[ "$(nics igbvf | wc -l)" = 0 ]'
+    await "up $1 $$" || return 1
+    host=16
+    : > $VIRTUALS
+    for nic in $(nics igbvf); do
+        function=$(function_of "$nic")
+        unshare -n sleep 1000000 &
+        space=$!
+        await "[ \$(readlink /proc/$space/ns/net) != \$(readlink /proc/$$/ns/net) ]" || return 1
+        ip link set "$nic" netns "$space"
+        nsenter -n -t "$space" ifconfig "$nic" "10.0.$VIRTUAL_NETWORK.$host" netmask 255.255.255.0 up
+        await "up $nic $space" || return 1
+        echo "FLEET: virtual function $function with $(vectors "$function" | wc -l) messages"
+        echo "$function/$space" >> $VIRTUALS
+        host=$((host + 1))
+    done
+}
+
+# Has them go.
+virtual_down() {
+    echo 0 > "/sys/bus/pci/devices/$(function_of "$(nics igb)")/sriov_numvfs"
+    for virtual in $(cat $VIRTUALS); do
+        kill "${virtual#*/}"
+        await "[ ! -e /sys/bus/pci/devices/${virtual%/*} ]" || return 1
+    done
+    echo "FLEET: virtual functions are gone"
 }
 
 # Waits for the drivers and gives each card its address.
@@ -78,12 +107,12 @@ fleet_up() {
         await "[ -n \"\$(nics $driver)\" ]" || return 1
     done
     ifconfig lo 127.0.0.1
-    virtual "$(nics igb)" || return 1
     for card in $CARDS; do
         nic=$(nics "${card%:*}" | head -1)
         address "$nic" "${card#*:}" || return 1
         echo "FLEET: ${card%:*} is $nic, function $(function_of "$nic")"
     done
+    virtual "$(nics igb)" || return 1
     echo "FLEET: disk is function $(disk_function)"
 }
 
@@ -99,6 +128,12 @@ disk_round() {
 # net_round NETWORK
 net_round() {
     [ "$(wget -q -O - "http://10.0.$1.2:$PORT/" | crc32)" = "$PAGE_SUM" ]
+}
+
+# virtual_round SPACE: the same by the card in a network namespace.
+virtual_round() {
+    url="http://10.0.$VIRTUAL_NETWORK.2:$PORT/"
+    [ "$(nsenter -n -t "$1" wget -q -O - "$url" | crc32)" = "$PAGE_SUM" ]
 }
 
 # The disk's queues: each CPU reads, and its own queue's interrupt comes to it. That is how Linux
@@ -174,6 +209,10 @@ stress() {
         driver=${card%:*}
         nic=$(nics "$driver" | head -1)
         rounds "$driver" "$(function_of "$nic")" net_round "${card#*:}" > "/rounds-$driver" &
+        working="$working $!"
+    done
+    for virtual in $(cat $VIRTUALS); do
+        rounds "${virtual%/*}" "${virtual%/*}" virtual_round "${virtual#*/}" > "/rounds-virtual-${virtual%/*}" &
         working="$working $!"
     done
     wait $working

@@ -26,6 +26,8 @@ const SCTLR: u64 = 0x30d0_0800 | 1 << 12 | 1 << 2 | 1;
 const VALID: u64 = 1 | 1 << 10 | 0b11 << 8;
 const WRITE_BACK: u64 = 1 << 2;
 const NEVER_EXECUTE: u64 = 1 << 54 | 1 << 53;
+/// A descriptor of a table, or of a page.
+const TABLE_DESCRIPTOR: u64 = 0b11;
 
 /// Entries of a table.
 const ENTRIES: u64 = 512;
@@ -76,6 +78,62 @@ pub fn map(address: u64) {
     unsafe {
         (*table)[number as usize] = (number * BLOCK) | VALID | NEVER_EXECUTE;
         asm!("dsb sy", "isb", options(nostack));
+    }
+}
+
+/// Tables under the first gigabyte that is not mapped: of level 2, and one of level 3.
+static LOOSE: [Table; 2] = [const { Table(UnsafeCell::new([0; ENTRIES as usize])) }; 2];
+
+/// Entries of tables that may be anything, for addresses from [`UNMAPPED`] on. Nothing that the guest
+/// itself needs is mapped by them.
+pub struct Loose(());
+
+impl Loose {
+    /// Hangs the tables in. This CPU alone may do so.
+    pub fn new() -> Self {
+        let entry = UNMAPPED / BLOCK;
+        // SAFETY: as in `map`.
+        unsafe {
+            (*TABLE.0.get())[entry as usize] = Self::table();
+            asm!("dsb sy", "isb", options(nostack));
+        }
+        let loose = Self(());
+        loose.set(2, 0, LOOSE[1].0.get() as u64 | TABLE_DESCRIPTOR);
+        loose
+    }
+
+    /// A descriptor of the table of level 2.
+    fn table() -> u64 {
+        LOOSE[0].0.get() as u64 | TABLE_DESCRIPTOR
+    }
+
+    /// A descriptor of the table of level 3.
+    pub fn last_table(&self) -> u64 {
+        LOOSE[1].0.get() as u64 | TABLE_DESCRIPTOR
+    }
+
+    /// Writes an entry of the table of level 2 or 3. What TLBs remember stays.
+    pub fn set(&self, level: u8, index: u64, descriptor: u64) {
+        let table = LOOSE[usize::from(level == 3)].0.get();
+        // SAFETY: the index is within the table, which only this CPU writes and only hardware reads.
+        unsafe {
+            (&raw mut (*table)[(index % ENTRIES) as usize]).write_volatile(descriptor);
+            asm!("dsb ish", options(nostack));
+        }
+    }
+
+    /// Has TLBs forget all.
+    pub fn forget(&self) {
+        // SAFETY: what they forget they find in the tables again.
+        unsafe {
+            asm!(
+                "dsb ish",
+                "tlbi vmalle1is",
+                "dsb ish",
+                "isb",
+                options(nostack)
+            );
+        }
     }
 }
 

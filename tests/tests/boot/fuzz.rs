@@ -13,6 +13,8 @@ const SEEDS: [u64; 4] = [1, 2, 3, 4];
 const FIRMWARE_CALLS: u64 = 1_000_000;
 /// Loads and stores of a frame of the interrupt controller.
 const GIC_ACCESSES: u64 = 100_000;
+/// Changes of page tables, each with accesses through them.
+const TABLE_CHANGES: u64 = 300_000;
 /// Encodings of system registers, read and written.
 const REGISTERS: u64 = 3 << 15;
 /// Calls that another vCPU makes while one is lost.
@@ -55,6 +57,14 @@ pub fn tests() -> Vec<Test> {
                 move |machine| Machine { gic, ..machine },
             ));
         }
+    }
+    for seed in [1, 2] {
+        tests.push(fuzz(
+            format!("page-tables-{seed}"),
+            format!("tables seed={seed} count={TABLE_CHANGES}"),
+            TABLE_CHANGES,
+            |machine| machine,
+        ));
     }
     for cpu in ["cortex-a53", "cortex-a72", "neoverse-n1", "max"] {
         tests.push(fuzz(

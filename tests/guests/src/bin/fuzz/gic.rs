@@ -138,7 +138,7 @@ pub fn store(address: u64, widths: u32, value: u64) -> u64 {
 
 /// Pairs, exclusives, write-back, SIMD, atomics, and maintenance: the syndrome of their aborts does
 /// not say what they do (Arm ARM D24.2.41, ISV).
-fn without_syndrome(address: u64, value: u64) -> u64 {
+pub fn without_syndrome(address: u64, value: u64) -> u64 {
     // SAFETY: as in `loads` and `stores`; x9 to x12 are declared.
     unsafe {
         asm!(

@@ -2,8 +2,8 @@
 //!
 //! Whatever it does, the hypervisor must neither stop nor hang; what it answers is its own matter.
 //!
-//! Command line: what to do, one or more of `hypercalls`, `gic`, `space`, `storm`, `registers`,
-//! `firmware`, `vectors`; `seed=NUMBER` for other numbers; `count=NUMBER` for how many calls; `both` for
+//! Command line: what to do, one or more of `hypercalls`, `gic`, `space`, `tables`, `storm`,
+//! `registers`, `firmware`, `vectors`; `seed=NUMBER` for other numbers; `count=NUMBER` for how many calls; `both` for
 //! hypercalls of two CPUs at once. Each kind prints marks as it goes and ends with `fuzz: done COUNT`.
 
 #![no_std]
@@ -16,6 +16,7 @@ mod registers;
 mod scratch;
 mod space;
 mod storm;
+mod tables;
 mod values;
 mod vectors;
 
@@ -31,10 +32,11 @@ const COUNT: u64 = 100_000;
 /// A kind of torment: what it does, given how many calls to make; returns how many it made.
 type Torment = fn(&'static Machine, &mut Random, u64) -> u64;
 
-const KINDS: [(&str, Torment); 7] = [
+const KINDS: [(&str, Torment); 8] = [
     ("hypercalls", hypercalls::run),
     ("gic", gic::run),
     ("space", space::run),
+    ("tables", tables::run),
     ("storm", storm::run),
     ("registers", registers::run),
     ("firmware", firmware::run),

@@ -25,6 +25,14 @@ pub const ROWS: [Row; 2] = [
     }),
 ];
 
+/// Looks for a function of the root bus, which is found if it is there.
+pub fn look(machine: &Machine, devfn: u8) -> Option<()> {
+    let start = machine.ecam?;
+    mmu::map(start);
+    let read = read32(start + FUNCTION * u64::from(devfn));
+    (read != NOBODY).then_some(())
+}
+
 /// Where the config space of each function of the root bus is.
 fn functions(machine: &Machine) -> Option<impl Iterator<Item = u64>> {
     let start = machine.ecam?;
