@@ -82,7 +82,7 @@ pub fn stream_number(bridges: &Bridges, device: &Device) -> Option<u64> {
 pub fn streams(bridges: &Bridges, devices: &[Device], function: HostSbdf) -> Option<Vec<MappedId>> {
     let routes = &bridges.of(function)?.description().routes;
     let own: RequesterId = function.requester();
-    let requesters = core::iter::once(own).chain(group::aliases(devices, function));
+    let requesters = core::iter::once(own).chain(group::aliases(devices.iter(), function));
     let mut streams: Vec<MappedId> = Vec::new();
     for requester in requesters {
         let stream = routes.stream(requester)?;

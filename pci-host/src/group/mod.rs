@@ -54,19 +54,24 @@ pub fn groups(devices: &[Device], stream: impl Fn(&Device) -> Option<u64>) -> Ve
 
 /// The requester ids that requests of a function may arrive with, besides its own (XSA-33, XSA-449):
 /// those of the bridges to conventional PCI that it is behind.
-pub fn aliases(devices: &[Device], function: HostSbdf) -> Vec<RequesterId> {
-    let tree = Tree::new(devices);
+pub fn aliases<'a>(
+    devices: impl Iterator<Item = &'a Device> + Clone,
+    function: HostSbdf,
+) -> Vec<RequesterId> {
+    let of = |sbdf: HostSbdf| devices.clone().find(|device| device.sbdf == sbdf);
     let mut aliases = Vec::new();
-    let mut place = tree.places.get(&function).copied();
-    while let Some(device) = place.and_then(|place| devices.get(place)) {
+    let mut next = of(function);
+    while let Some(device) = next {
         if device.is_bridge() && is_conventional(device) {
-            // Which of both it is, is the bridge's choice.
+            // Which of both it is, is the bridge's choice: its own, or function 0 of device 0 of the bus
+            // behind it, if anything is there.
             aliases.push(device.sbdf.requester());
-            aliases.extend(tree.secondary_id(device.sbdf));
+            let child = devices
+                .clone()
+                .find(|child| child.parent == Some(device.sbdf));
+            aliases.extend(child.map(|child| RequesterId::ari(child.sbdf.bus(), 0)));
         }
-        place = device
-            .parent
-            .and_then(|parent| tree.places.get(&parent).copied());
+        next = device.parent.and_then(of);
     }
     aliases
 }
@@ -97,12 +102,6 @@ impl<'a> Tree<'a> {
 
     fn children(&self, bridge: HostSbdf) -> &[usize] {
         self.children.get(&bridge).map_or(&[], Vec::as_slice)
-    }
-
-    /// Function 0 of device 0 of the bus behind a bridge, if anything is there.
-    fn secondary_id(&self, bridge: HostSbdf) -> Option<RequesterId> {
-        let child = self.devices.get(*self.children(bridge).first()?)?;
-        Some(RequesterId::ari(child.sbdf.bus(), 0))
     }
 
     fn join_bridge(&self, sets: &mut Sets, place: usize, bridge: &Device) {

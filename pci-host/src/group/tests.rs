@@ -102,8 +102,11 @@ fn xsa_33_requests_from_conventional_pci_carry_the_bridges_id() {
     let devices = devices(&machine);
     let card: HostSbdf = "09:02.0".parse().unwrap();
     let of = |name: &str| name.parse::<HostSbdf>().unwrap().requester();
-    assert_eq!(aliases(&devices, card), [of("08:00.0"), of("09:00.0")]);
-    assert_eq!(aliases(&devices, "03:00.0".parse().unwrap()), []);
+    assert_eq!(
+        aliases(devices.iter(), card),
+        [of("08:00.0"), of("09:00.0")]
+    );
+    assert_eq!(aliases(devices.iter(), "03:00.0".parse().unwrap()), []);
     for device in &devices {
         let function = crate::config::Function::new(&machine.bridge, device.sbdf);
         let command = function.read(crate::header::COMMAND);
@@ -114,7 +117,7 @@ fn xsa_33_requests_from_conventional_pci_carry_the_bridges_id() {
     }
     for device in &devices {
         let seen = machine.fabric.request(device.sbdf.requester()).unwrap();
-        let known = aliases(&devices, device.sbdf);
+        let known = aliases(devices.iter(), device.sbdf);
         assert!(seen == device.sbdf.requester() || known.contains(&seen));
     }
 }

@@ -141,7 +141,7 @@ impl<D: DomainName> Registry<D> {
 
     /// The requester ids that requests of a function may arrive with, besides its own.
     pub fn aliases(&self, sbdf: HostSbdf) -> Vec<RequesterId> {
-        aliases(&self.devices(), sbdf)
+        aliases(self.entries.iter().map(Entry::device), sbdf)
     }
 
     /// Whether `bridge` is before a function, at any distance.
