@@ -167,7 +167,7 @@ fn share_beside_a_hostile_guest(session: &mut Session) -> Result<()> {
 
 /// It ends when it has done all that it can think of.
 fn outlive_a_hostile_guest(session: &mut Session) -> Result<()> {
-    let words = "hypercalls gic space tables storm count=30000 frame=0";
+    let words = "hypercalls gic space tables storm registers count=30000 frame=0";
     create_hostile(session, words)?;
     type_line(
         session,
