@@ -83,6 +83,10 @@ numbers! {
         SetPagingMempoolSize = 86,
         /// Cache colours, which are not supported.
         SetLlcColors = 89,
+        /// [`AssignFunction`]. Xen has no such thing.
+        AssignFunction = 0x5852_0001,
+        /// [`DeviceSupport`]. Xen has no such thing.
+        DeviceSupport = 0x5852_0002,
     }
 
     /// What a vUART operation does (`XEN_DOMCTL_VUART_OP_…`).
@@ -164,6 +168,16 @@ pub mod gic_version {
     pub const V3: u8 = 2;
 }
 
+/// Bits of [`DeviceSupport::flags`].
+pub mod device_support {
+    /// PCI functions can be assigned to it.
+    pub const PCI: u32 = 1 << 0;
+    /// It has an ITS at [`layout::ITS`](crate::layout::ITS).
+    pub const ITS: u32 = 1 << 1;
+    /// It has a GICv2m frame at [`layout::V2M`](crate::layout::V2M).
+    pub const V2M: u32 = 1 << 2;
+}
+
 /// Bits of [`VcpuAffinity::flags`] (`XEN_VCPUAFFINITY_…`).
 pub mod affinity_flags {
     /// The bitmap of where it may run.
@@ -184,6 +198,8 @@ pub const VUART_VPL011: u32 = 0;
 pub const DEVICE_PCI: u32 = 0;
 /// See [`DEVICE_PCI`].
 pub const DEVICE_DT: u32 = 1;
+/// [`AssignFunction::slot`] for any.
+pub const ANY_SLOT: u8 = 0xff;
 /// Most pages of a [`CacheFlush`] (`2^MAX_ORDER`).
 pub const CACHE_FLUSH_PAGES: u64 = 1 << 18;
 
@@ -471,6 +487,30 @@ layout! {
         12 pad: u32,
         /// A node's path, without a zero at its end.
         16 path: GuestHandle,
+    }
+
+    /// A PCI function for a domain, at a place of its virtual bus.
+    pub struct AssignFunction: 8 {
+        /// The function, `segment << 16 | bus << 8 | devfn`.
+        0 sbdf: u32,
+        /// Device number on the virtual bus; [`ANY_SLOT`] for the first that is free.
+        4 slot: u8,
+        /// Padding.
+        5 pad: u8,
+        /// Out: where the domain sees it, `bus << 8 | devfn` of its segment 0.
+        6 virtual_bdf: u16,
+    }
+
+    /// What devices of a domain have.
+    pub struct DeviceSupport: 16 {
+        /// Out: see [`device_support`].
+        0 flags: u32,
+        /// Out: the first interrupt of the GICv2m frame.
+        4 v2m_first: u32,
+        /// Out: how many it has.
+        8 v2m_count: u32,
+        /// Out: the interrupt of the virtual bus's INTA; INTB, INTC and INTD follow. 0: there are none.
+        12 intx_first: u32,
     }
 
     /// `xen_domctl_bind_pt_irq`, its part for SPIs.

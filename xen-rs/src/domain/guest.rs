@@ -8,26 +8,29 @@ use core::sync::atomic::{AtomicBool, AtomicU8};
 use platform_dt::Gic;
 use spin::Once;
 use xen_abi::domctl::{CreateDomain, create_flags, gic_version};
-use xen_abi::{Errno, layout};
+use xen_abi::{DomId, Errno, layout};
 use xen_core::hvm_params::Parameters;
 use xen_core::life::Life;
 use xen_core::paging::stage2::Attributes;
 use xen_core::psci::Power;
-use xen_core::vgic::{CpuId, Region, Version, Vgic};
+use xen_core::vgic::{CpuId, Effects, Region, Version, Vgic};
 use xen_types::{Gpa, GpaRange, HpaRange, Ppi, Spi};
 
 use super::complaints::Complaints;
 use super::grants::{DEFAULT_FRAMES, DEFAULT_MAPTRACK_FRAMES, Grants};
-use super::messages::Messages;
+use super::interrupts::Masking;
+use super::messages::{LPI_BITS, Messages, Vectors};
 use super::space::Space;
 use super::table::{self, Reserved, Taken};
 use super::teardown::Teardown;
 use super::timer::TimerInterrupts;
 use super::{Config, Domain, Vcpu, events, schedule, wall_clock};
 use crate::arch::percpu::PerCpu;
+use crate::gic::its;
 use crate::lock::IrqLock;
 use crate::memory::page::Page;
 use crate::memory::{heap, shortage};
+use crate::pci::GuestBus;
 
 /// Tables of a guest whose toolstack has not said how many it may have.
 const DEFAULT_TABLES: u64 = 16;
@@ -36,9 +39,15 @@ const MOST_GRANT_FRAMES: u32 = 64;
 const MOST_MAPTRACK_FRAMES: u32 = 1024;
 /// Shared interrupts at most: what is rounded up to 32 and stays below 988.
 const MOST_SPIS: u32 = 960;
+/// Shared interrupts behind those that the toolstack asked for, where a guest may have devices; and of
+/// these the first for messages.
+const DEVICE_SPIS: u32 = 32;
+const FIRST_MESSAGE: u32 = 16;
 /// Heap for a domain, and for each of its vCPUs: more than either takes.
 const HEAP: usize = 128 << 10;
 const HEAP_VCPU: usize = 8 << 10;
+/// The same for its LPIs, where it has an ITS.
+const HEAP_LPIS: usize = 256 << 10;
 
 const TIMERS: TimerInterrupts = TimerInterrupts {
     virtual_timer: Ppi::new(layout::TIMER_VIRT - 16).expect("a PPI"),
@@ -94,7 +103,7 @@ impl Request {
     pub fn parse(from: &mut CreateDomain) -> Result<Self, Errno> {
         let host = HOST.get().ok_or(Errno::NoCall)?;
         let needed = create_flags::HVM | create_flags::HAP;
-        let plain = from.flags == needed
+        let plain = from.flags & !create_flags::IOMMU == needed
             && from.iommu_opts == 0
             && from.altp2m_opts == 0
             && from.vmtrace_size == 0
@@ -114,7 +123,11 @@ impl Request {
         };
         let most = version.max_cpus().min(layout::MAX_VCPUS as usize);
         let vcpus = from.max_vcpus as usize;
-        if vcpus == 0 || vcpus > most || from.nr_spis > MOST_SPIS {
+        let for_devices = match from.flags & create_flags::IOMMU {
+            0 => 0,
+            _ => DEVICE_SPIS,
+        };
+        if vcpus == 0 || vcpus > most || from.nr_spis > MOST_SPIS - for_devices {
             return Err(Errno::Invalid);
         }
         from.gic_version = match version {
@@ -140,6 +153,47 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Whether the guest may have devices.
+    const fn may_have_devices(&self) -> bool {
+        self.flags & create_flags::IOMMU != 0
+    }
+
+    /// Whether the guest has an ITS: its devices could use it.
+    fn has_its(&self) -> bool {
+        let host_has = its::services().is_some_and(|its| its.count() > 0);
+        self.may_have_devices() && self.version == Version::V3 && host_has
+    }
+
+    /// The first of [`DEVICE_SPIS`]: behind what the toolstack uses, the serial port's at least.
+    const fn first_device_spi(&self) -> u32 {
+        let asked = if self.spis == 0 { 1 } else { self.spis };
+        asked.next_multiple_of(32)
+    }
+
+    /// How many shared interrupts it has.
+    const fn all_spis(&self) -> usize {
+        match self.may_have_devices() {
+            true => (self.first_device_spi() + DEVICE_SPIS) as usize,
+            false => self.spis as usize,
+        }
+    }
+
+    /// What a GICv2 has for messages.
+    fn vectors(&self) -> Option<Vectors> {
+        if !self.may_have_devices() || self.version != Version::V2 {
+            return None;
+        }
+        Vectors::new(Spi::new(self.first_device_spi() + FIRST_MESSAGE)?)
+    }
+
+    /// Heap that is needed at most.
+    fn heap(&self) -> usize {
+        let lpis = if self.has_its() { HEAP_LPIS } else { 0 };
+        HEAP + self.vcpus * HEAP_VCPU + lpis
+    }
+}
+
 /// A limit of the toolstack's; negative is the default.
 fn limit(asked: i32, default: u32, most: u32) -> Result<u32, Errno> {
     match u32::try_from(asked) {
@@ -156,15 +210,14 @@ fn limit(asked: i32, default: u32, most: u32) -> Result<u32, Errno> {
 pub fn create(request: &Request, place: Reserved) -> Result<Arc<Domain>, Errno> {
     let host = HOST.get().ok_or(Errno::NoCall)?;
     shortage::begin();
-    heap::ensure(HEAP + request.vcpus * HEAP_VCPU).map_err(|_| Errno::NoMemory)?;
+    heap::ensure(request.heap()).map_err(|_| Errno::NoMemory)?;
     let id = place.get();
     let out_of_memory = Errno::NoMemory;
     let mut space = Space::new(id, place.vmid()).map_err(|_| out_of_memory)?;
     let gic_frames = map_interrupt_controller(request, host, &mut space)?;
     space.set_table_limit(DEFAULT_TABLES);
     let translation = space.translation().map_err(|_| out_of_memory)?;
-    let shared = request.spis as usize;
-    let vgic = Vgic::new(request.version, request.vcpus, shared).map_err(|_| out_of_memory)?;
+    let (vgic, messages) = interrupt_controller(request, id, &mut space)?;
     let domain = Arc::new(Domain {
         id,
         is_direct_mapped: false,
@@ -185,7 +238,8 @@ pub fn create(request: &Request, place: Reserved) -> Result<Arc<Domain>, Errno> 
         populating: IrqLock::new(None),
         handle: IrqLock::new(request.handle),
         gic_frames,
-        messages: Messages::none(),
+        messages,
+        pci: request.may_have_devices().then(GuestBus::new),
         vuart: Once::new(),
         timers: TIMERS,
         vcpus: create_vcpus(request.vcpus)?,
@@ -224,6 +278,28 @@ fn create_vcpus(count: usize) -> Result<Vec<Vcpu>, Errno> {
         Ok(Vcpu::new(id, slot))
     })
     .collect()
+}
+
+/// The guest's interrupt controller, and what it has for messages of devices.
+fn interrupt_controller(
+    request: &Request,
+    id: DomId,
+    space: &mut Space,
+) -> Result<(Vgic<Masking>, Messages), Errno> {
+    let vgic = Vgic::new(request.version, request.vcpus, request.all_spis());
+    let mut vgic = vgic.map_err(|_| Errno::NoMemory)?;
+    if request.has_its() {
+        vgic.offer_lpis(LPI_BITS).map_err(|_| Errno::NoMemory)?;
+        let messages = Messages::of_guest(request.vcpus, vgic.lpis());
+        return Ok((vgic, messages.map_err(|_| Errno::NoMemory)?));
+    }
+    let vectors = request.vectors();
+    if let Some(vectors) = &vectors {
+        vectors.map(space).map_err(|_| Errno::NoMemory)?;
+        // Nothing is enabled yet, so that nothing is asked of the host's controller.
+        vectors.connect(id, &vgic, &mut Effects::new());
+    }
+    Ok((vgic, Messages::of_vectors(vectors)))
 }
 
 /// Where the guest finds its interrupt controller: what traps; what does not is mapped.

@@ -22,6 +22,7 @@ mod runstate;
 pub mod schedule;
 mod set_way;
 pub mod space;
+mod spis;
 mod system_registers;
 mod table;
 mod tables;
@@ -52,7 +53,7 @@ use self::complaints::Complaints;
 use self::grants::Grants;
 use self::interrupts::Masking;
 use self::messages::Messages;
-pub use self::messages::take as take_message;
+pub use self::messages::{MessagesError, take as take_message};
 use self::reservation::Pending;
 use self::space::{Space, Translation};
 use self::table::Reserved;
@@ -63,6 +64,7 @@ use self::vuart::Vuart;
 use crate::gic;
 use crate::lock::IrqLock;
 use crate::memory::page::Page;
+use crate::pci::GuestBus;
 
 /// A domain.
 pub struct Domain {
@@ -92,6 +94,8 @@ pub struct Domain {
     pub gic_frames: Vec<(Region, GpaRange)>,
     /// What it has for messages of its devices.
     pub messages: Messages,
+    /// The functions of the machine that it has, if it may have some.
+    pub pci: Option<GuestBus>,
     /// Its serial port.
     pub vuart: Once<Vuart>,
     /// Where its timers interrupt.
@@ -195,6 +199,8 @@ fn carry_out_physical(effects: &mut Effects) {
             Physical::Disable(id) => gic::disable(id),
             Physical::Deactivate(id) => gic::deactivate(id),
             Physical::Configure(id, trigger) => gic::configure(id, trigger),
+            // Nothing is watched yet.
+            Physical::Ended(_) => {}
         }
     }
 }
@@ -211,13 +217,21 @@ pub fn dom0_domain() -> Option<&'static Arc<Domain>> {
 
 /// A physical interrupt that is no one's here arrived: a domain takes it. False if none does.
 pub fn take_interrupt(id: IntId) -> bool {
-    let (Some(domain), IntId::Spi(spi)) = (DOM0.get(), id) else {
+    let IntId::Spi(spi) = id else {
         return false;
     };
-    let mut effects = Effects::new();
-    domain.vgic.inject(spi, &mut effects);
-    domain.carry_out(&mut effects);
-    true
+    let inject = |domain: &Domain, spi| {
+        let mut effects = Effects::new();
+        domain.vgic.inject(spi, &mut effects);
+        domain.carry_out(&mut effects);
+    };
+    match spis::owner(spi) {
+        None => DOM0.get().map(|domain| inject(domain, spi)).is_some(),
+        Some((guest, own)) => {
+            let guest = table::lookup(guest);
+            guest.map(|guest| inject(&guest, own)).is_some()
+        }
+    }
 }
 
 /// Something is typed at the serial port of a domain.
