@@ -1,5 +1,8 @@
 //! The device tree of a guest: processors, memory, interrupt controller, timer, power calls and the
-//! `hypervisor` node, all of them virtual. What is in it follows libxl's of Xen 4.20.
+//! `hypervisor` node, all of them virtual, and a PCI bus if it may have devices. What is in it follows
+//! libxl's of Xen 4.20; Xen gives guests on Arm no PCI bus.
+
+mod pci;
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -8,6 +11,7 @@ use dtoolkit::model::{DeviceTree, DeviceTreeNode};
 use thiserror::Error;
 use xen_types::{Gpa, GpaRange};
 
+pub use self::pci::{GuestMessages, GuestPci};
 use crate::Dtb;
 use crate::dom0::{LEVEL_LOW, psci, set, virtual_affinity};
 
@@ -50,6 +54,8 @@ pub struct GuestPlan<'a> {
     pub hypervisor: Option<GuestHypervisor<'a>>,
     /// The virtual UART and its shared interrupt.
     pub uart: Option<(GpaRange, u32)>,
+    /// Its PCI bus.
+    pub pci: Option<GuestPci>,
 }
 
 /// What a guest is told of the hypervisor.
@@ -118,13 +124,17 @@ pub fn build(plan: &GuestPlan<'_>) -> Result<Vec<u8>, GuestTreeError> {
         root.add_child(memory(bank));
     }
     root.add_child(psci());
-    root.add_child(gic(plan.gic));
+    let messages = plan.pci.map_or(GuestMessages::None, |pci| pci.messages);
+    root.add_child(gic(plan.gic, messages));
     root.add_child(timer(plan)?);
     if let Some(told) = &plan.hypervisor {
         root.add_child(hypervisor(told)?);
     }
     if let Some((registers, interrupt)) = plan.uart {
         root.add_child(uart(registers, interrupt)?);
+    }
+    if let Some(pci) = &plan.pci {
+        root.add_child(pci::bridge(pci)?);
     }
     let blob = tree.to_dtb();
     match blob.len() > Dtb::MAX_SIZE {
@@ -188,7 +198,7 @@ fn memory(bank: GpaRange) -> DeviceTreeNode {
 }
 
 /// Devicetree bindings interrupt-controller/arm,gic.yaml and arm,gic-v3.yaml.
-fn gic(gic: GuestController) -> DeviceTreeNode {
+fn gic(gic: GuestController, messages: GuestMessages) -> DeviceTreeNode {
     let (distributor, cpus, kinds): (_, _, &[&str]) = match gic {
         GuestController::V2 {
             distributor,
@@ -206,13 +216,13 @@ fn gic(gic: GuestController) -> DeviceTreeNode {
     let mut node = node_at("interrupt-controller", distributor.start());
     set(&mut node, "compatible", kinds);
     set(&mut node, "#interrupt-cells", 3_u32);
-    set(&mut node, "#address-cells", 0_u32);
     set(&mut node, "interrupt-controller", [0_u8; 0]);
     if let GuestController::V3 { .. } = gic {
         set(&mut node, "#redistributor-regions", 1_u32);
     }
     set_reg(&mut node, [distributor, cpus]);
     set(&mut node, "phandle", GIC_PHANDLE);
+    pci::add_messages(&mut node, messages);
     node
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use crate::config::PciFunction;
 use crate::pci::Sbdf;
 
 /// Creates, watches and ends guests of xen-rs.
@@ -83,6 +84,18 @@ pub enum Verb {
         #[arg(required = true)]
         functions: Vec<Sbdf>,
     },
+    /// List the PCI functions that guests have
+    PciList {
+        /// Only of this one: name, domain id or UUID
+        guest: Option<String>,
+        /// Their groups and how each is reset, too
+        #[arg(long, short)]
+        verbose: bool,
+    },
+    /// Give a PCI function to a guest that runs
+    PciAttach(PciAttach),
+    /// Take a PCI function from a guest that runs
+    PciDetach(PciDetach),
     /// Show the hypervisor's log
     Dmesg {
         /// Forget it afterwards
@@ -161,6 +174,34 @@ pub struct Shutdown {
     /// Without asking the guest's kernel, which may lose what it has not written
     #[arg(long, short = 'F')]
     pub force: bool,
+}
+
+/// `pci-attach`
+#[derive(Args, Debug)]
+pub struct PciAttach {
+    /// Name, domain id or UUID of the guest
+    pub guest: String,
+    /// The function, as an entry of `pci`: [SSSS:]BB:DD.F[@SLOT][,seize=1]
+    pub function: PciFunction,
+    /// Its device number on the guest's bus, in hexadecimal
+    #[arg(value_parser = slot)]
+    pub slot: Option<u8>,
+}
+
+/// `pci-detach`
+#[derive(Args, Debug)]
+pub struct PciDetach {
+    /// Name, domain id or UUID of the guest
+    pub guest: String,
+    /// The function of the machine, as SSSS:BB:DD.F or BB:DD.F
+    pub function: Sbdf,
+    /// Without asking the guest's kernel, which may still use it
+    #[arg(long, short)]
+    pub force: bool,
+}
+
+fn slot(text: &str) -> Result<u8, String> {
+    PciFunction::parse_slot(text)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::console::ConsoleError;
 use crate::guest::{BlueprintError, BuildError};
 use crate::hypervisor::HypervisorError;
 use crate::monitor::MonitorError;
-use crate::pci::AssignableError;
+use crate::pci::{AssignError, AssignableError};
 use crate::state::StateError;
 
 /// What ends a command.
@@ -78,6 +78,7 @@ impl From<BuildError> for Failure {
         let kind = match &error {
             BuildError::Interrupted => FailureKind::Interrupted,
             BuildError::Load { .. } => FailureKind::Config,
+            BuildError::Functions(error) => of_assignment(error),
             _ => FailureKind::Refused,
         };
         Self::new(kind, error)
@@ -111,6 +112,27 @@ impl From<AssignableError> for Failure {
         match error {
             AssignableError::Hypervisor { error } => error.into(),
             error => Self::new(FailureKind::Other, error),
+        }
+    }
+}
+
+fn of_assignment(error: &AssignError) -> FailureKind {
+    match error {
+        AssignError::Unknown(_) | AssignError::Twice(_) | AssignError::Slot { .. } => {
+            FailureKind::Config
+        }
+        AssignError::Hypervisor(error) if error.is_absence() => FailureKind::NoHypervisor,
+        AssignError::Folder(_) | AssignError::Assignable(_) => FailureKind::Other,
+        AssignError::NotUndone { first, .. } => of_assignment(first),
+        _ => FailureKind::Refused,
+    }
+}
+
+impl From<AssignError> for Failure {
+    fn from(error: AssignError) -> Self {
+        match error {
+            AssignError::Assignable(error) => error.into(),
+            error => Self::new(of_assignment(&error), error),
         }
     }
 }

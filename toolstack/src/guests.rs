@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use xen_abi::Errno;
 
+use crate::config::PciFunction;
 use crate::failure::Failure;
-use crate::hypervisor::{DomainInfo, Hypervisor, HypervisorError};
+use crate::hypervisor::{DomainInfo, Functions, Hypervisor, HypervisorError};
 use crate::monitor;
-use crate::state::{Record, Remedy, State};
+use crate::pci::{self, AssignError, Remembered, Seized, Seizer, Sysfs};
+use crate::state::{Care, Record, Remedy, State, StateError};
 
 /// The control domain's name.
 const CONTROL_DOMAIN: &str = "Domain-0";
@@ -108,6 +110,50 @@ pub fn destroy(hypervisor: &impl Hypervisor, info: &DomainInfo) -> Result<(), Hy
     Ok(())
 }
 
+/// Takes the functions from the control domain that a configuration wants taken.
+///
+/// # Errors
+/// [`AssignError`]; then nothing is taken.
+pub fn seize(
+    hypervisor: &impl Functions,
+    state: &State,
+    seized: &Seized,
+    list: &[PciFunction],
+) -> Result<(), AssignError> {
+    if !list.iter().any(|wanted| wanted.seize) {
+        return Ok(());
+    }
+    let all = hypervisor.functions()?;
+    let wanted = pci::choose(&all, list)?;
+    let seizer = Seizer {
+        drivers: &Sysfs::default(),
+        remembered: &Remembered::open(state.functions())?,
+        seized,
+    };
+    seizer.seize(hypervisor, &all, &wanted).map(drop)
+}
+
+/// Gives what was taken for a guest that is no more back to the control domain's drivers.
+///
+/// # Errors
+/// [`AssignError`]; what is not told of has gone back.
+pub fn release(
+    hypervisor: &impl Functions,
+    state: &State,
+    seized: &Seized,
+) -> Result<(), AssignError> {
+    if seized.all()?.is_empty() {
+        return Ok(());
+    }
+    // Whoever else is about to do the same waits here, and then finds nothing to do.
+    let seizer = Seizer {
+        drivers: &Sysfs::default(),
+        remembered: &Remembered::open(state.functions())?,
+        seized,
+    };
+    seizer.release_all(hypervisor)
+}
+
 /// Takes back what a dead `xrs` left, and gives guests without a monitor a new one. Returns what was
 /// done, one line each.
 ///
@@ -118,12 +164,15 @@ pub fn heal(hypervisor: &impl Hypervisor, state: &State) -> Result<Vec<String>, 
     let mut done = Vec::new();
     for remedy in state.heal(&domains)? {
         match remedy {
-            Remedy::Forgotten(name) => done.push(format!("{name} is gone: forgotten")),
+            Remedy::Forgotten(care, name) => {
+                done.push(format!("{name} is gone: forgotten"));
+                done.extend(forget(hypervisor, state, care)?);
+            }
             Remedy::Destroy(care, domain) => {
                 destroy(hypervisor, &domain)?;
                 let id = domain.id.get();
                 done.push(format!("domain {id} was never finished: destroyed"));
-                care.remove()?;
+                done.extend(forget(hypervisor, state, care)?);
             }
             Remedy::Watch(care, record) => {
                 let name = &record.config.name;
@@ -133,4 +182,19 @@ pub fn heal(hypervisor: &impl Hypervisor, state: &State) -> Result<Vec<String>, 
         }
     }
     Ok(done)
+}
+
+/// Removes the folder of a guest that is no more, and gives back what was taken for it. Returns what went
+/// wrong with that, which is no reason to keep the guest's name.
+///
+/// # Errors
+/// The folder's.
+pub fn forget(
+    hypervisor: &impl Functions,
+    state: &State,
+    care: Care,
+) -> Result<Option<String>, StateError> {
+    let released = release(hypervisor, state, &care.seized());
+    care.remove()?;
+    Ok(released.err().map(|error| error.to_string()))
 }

@@ -51,6 +51,9 @@ pub enum MonitorError {
     /// The guest cannot be made anew.
     #[error(transparent)]
     Build(#[from] BuildError),
+    /// What was taken from the control domain's drivers for the guest did not go back.
+    #[error("{0}")]
+    NotReturned(String),
     /// The system.
     #[error("{what}: {error}")]
     Io {
@@ -121,7 +124,7 @@ pub fn run(state: &State, name: &GuestName, paused: bool) -> Result<(), MonitorE
     let xen = Xen::open()?;
     let domains = xen.domains()?;
     let Some(domain) = domains.iter().find(|domain| domain.uuid == record.uuid) else {
-        return Ok(care.remove()?);
+        return forget(&xen, state, care);
     };
     let id = domain.id;
     let mut monitor = Monitor::new(xen, care, record, id)?;
@@ -130,10 +133,20 @@ pub fn run(state: &State, name: &GuestName, paused: bool) -> Result<(), MonitorE
     // Whoever waited for it may have been killed; the guest is there all the same.
     let _ = stdout.write_all(READY).and_then(|()| stdout.flush());
     monitor.stay()?;
-    let Monitor { care, lines, .. } = monitor;
+    let Monitor {
+        xen, care, lines, ..
+    } = monitor;
     // Who waits for the name to be free may count on the memory, too.
     drop(lines);
-    Ok(care.remove()?)
+    forget(&xen, state, care)
+}
+
+/// The guest is no more.
+fn forget(xen: &Xen, state: &State, care: Care) -> Result<(), MonitorError> {
+    match guests::forget(xen, state, care)? {
+        Some(error) => Err(MonitorError::NotReturned(error)),
+        None => Ok(()),
+    }
 }
 
 /// Whether standard input is the guest's lock.
@@ -320,6 +333,7 @@ impl Monitor {
             domain,
             console,
             vuart,
+            functions: _,
         } = build(&self.xen, &blueprint, self.record.uuid, &mut Alone)?;
         self.domain = domain;
         self.record.phase = Phase::Built(Channels { console, vuart });

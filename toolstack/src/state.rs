@@ -6,6 +6,8 @@
 //! - `lock`: locked by whoever takes care of the guest, `xrs create` while it makes it and then its
 //!   monitor. The lock goes with the process, however that ends,
 //! - `console.sock`, `vuart.sock`: its consoles, served by the monitor,
+//! - `seized`: the functions that were taken from the control domain for it
+//!   ([`crate::pci::Seized`]),
 //! - `end`: there once somebody wants it destroyed, so that it does not start again.
 //!
 //! `pci` has the drivers of assignable functions ([`crate::pci::Remembered`]).
@@ -25,6 +27,7 @@ use uuid::Uuid;
 use crate::config::{GuestConfig, GuestName};
 use crate::guest::Channel;
 use crate::hypervisor::DomainInfo;
+use crate::pci::Seized;
 
 /// Where it all is; gone after a boot, as guests are.
 pub const ROOT: &str = "/run/xen-rs";
@@ -104,8 +107,8 @@ pub struct Care {
 /// What heals a guest that nobody takes care of.
 #[derive(Debug)]
 pub enum Remedy {
-    /// Nothing is left but its folder, which is removed.
-    Forgotten(GuestName),
+    /// Nothing is left but its folder, which is to be removed.
+    Forgotten(Care, GuestName),
     /// Its domain was never finished: it is to be destroyed, then its folder removed.
     Destroy(Care, DomainInfo),
     /// It lives, and needs a monitor.
@@ -125,6 +128,11 @@ impl State {
     /// The folder of what is known of PCI functions.
     pub fn functions(&self) -> PathBuf {
         self.root.join("pci")
+    }
+
+    /// The functions that were taken from the control domain for a guest.
+    pub fn seized(&self, name: &GuestName) -> Seized {
+        Seized::new(self.folder(name).join("seized"))
     }
 
     /// A guest's folder.
@@ -181,8 +189,7 @@ impl State {
         records
     }
 
-    /// Takes care of the guests that nobody takes care of; `domains` are all that there are. The
-    /// folders of those without a domain are removed at once.
+    /// Takes care of the guests that nobody takes care of; `domains` are all that there are.
     ///
     /// # Errors
     /// If the folder cannot be used.
@@ -210,10 +217,7 @@ impl State {
                     Phase::Building | Phase::Built(_) => Remedy::Destroy(care, domain.clone()),
                     Phase::Watched(_) => Remedy::Watch(care, Box::new(record)),
                 },
-                _ => {
-                    care.remove()?;
-                    Remedy::Forgotten(name)
-                }
+                _ => Remedy::Forgotten(care, name),
             });
         }
         Ok(remedies)
@@ -265,6 +269,11 @@ impl Care {
     /// Whether the guest is not to start again ([`State::end`]).
     pub fn is_to_end(&self) -> bool {
         self.folder.join(END).exists()
+    }
+
+    /// The functions that were taken from the control domain for it.
+    pub fn seized(&self) -> Seized {
+        Seized::new(self.folder.join("seized"))
     }
 
     /// The guest's record.
@@ -375,16 +384,26 @@ mod tests {
         let domains = [domain(uuid(1)), domain(uuid(2)), domain(uuid(4))];
         let remedies = state.heal(&domains).unwrap();
         assert_eq!(remedies.len(), 3, "{remedies:?}");
-        for remedy in &remedies {
+        let mut others = Vec::new();
+        for remedy in remedies {
             match remedy {
-                Remedy::Forgotten(name) => assert_eq!(name.as_str(), "never"),
-                Remedy::Destroy(_, domain) => assert_eq!(domain.uuid, uuid(2)),
-                Remedy::Watch(_, found) => assert_eq!(**found, record),
+                Remedy::Forgotten(care, name) => {
+                    assert_eq!(name.as_str(), "never");
+                    care.remove().unwrap();
+                }
+                Remedy::Destroy(care, domain) => {
+                    assert_eq!(domain.uuid, uuid(2));
+                    others.push(care);
+                }
+                Remedy::Watch(care, found) => {
+                    assert_eq!(*found, record);
+                    others.push(care);
+                }
             }
         }
         // While someone takes care of them, nobody else does.
         assert_eq!(state.heal(&domains).unwrap().len(), 0);
-        drop(remedies);
+        drop(others);
         assert_eq!(state.heal(&domains).unwrap().len(), 2);
         drop(alive);
     }

@@ -115,7 +115,7 @@ impl Gic {
     }
 
     /// Reads the first usable GIC of the tree.
-    pub(super) fn read(dtb: &Dtb<'_>) -> Result<Self, TreeError> {
+    pub(crate) fn read(dtb: &Dtb<'_>) -> Result<Self, TreeError> {
         let mut nodes = dtb.nodes();
         let node = nodes.find(|&node| is_gic(node) && node.status() == Status::Okay);
         let node = node.ok_or(TreeError::NoNode {

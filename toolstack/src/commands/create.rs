@@ -16,6 +16,7 @@ use crate::guest::{Blueprint, Built, build};
 use crate::guests;
 use crate::hypervisor::{Domains as _, Xen};
 use crate::monitor;
+use crate::pci::Given;
 use crate::signals::Stop;
 use crate::state::{Care, Channels, Phase, Record, State};
 
@@ -28,6 +29,7 @@ struct Shown<'a> {
     kernel: Range,
     ramdisk: Option<Range>,
     device_tree: Range,
+    functions: &'a [Given],
 }
 
 #[derive(Serialize)]
@@ -62,12 +64,16 @@ pub fn run(state: &State, options: &Create, json: bool) -> Result<(), Failure> {
     };
     let care = state.claim(&blueprint.config, uuid)?;
     let mut progress = Progress::new(blueprint.config.name.as_str(), options.quiet, stop.clone());
-    let made = make(&xen, &blueprint, uuid, &care, options.paused, &mut progress);
+    let made = guests::seize(&xen, state, &care.seized(), &blueprint.config.pci)
+        .map_err(Failure::from)
+        .and_then(|()| make(&xen, &blueprint, uuid, &care, options.paused, &mut progress));
     progress.finish();
     let built = match made {
         Ok(built) => built,
-        Err(failure) => {
-            care.remove()?;
+        Err(mut failure) => {
+            if let Some(error) = guests::forget(&xen, state, care)? {
+                failure.text += &format!("\nand then: {error}");
+            }
             return Err(failure);
         }
     };
@@ -78,7 +84,7 @@ pub fn run(state: &State, options: &Create, json: bool) -> Result<(), Failure> {
         console::attach(&socket, &|| stop.wanted())?;
         return Ok(());
     }
-    shown(&blueprint, Some((uuid, built)), json, "created")
+    shown(&blueprint, Some((uuid, &built)), json, "created")
 }
 
 /// Reads the configuration and opens what it names.
@@ -140,7 +146,7 @@ fn random_uuid() -> Result<Uuid, Failure> {
 
 fn shown(
     blueprint: &Blueprint,
-    made: Option<(Uuid, Built)>,
+    made: Option<(Uuid, &Built)>,
     json: bool,
     word: &str,
 ) -> Result<(), Failure> {
@@ -154,6 +160,7 @@ fn shown(
             kernel: blueprint.place.kernel.into(),
             ramdisk: blueprint.place.ramdisk.map(Range::from),
             device_tree: blueprint.place.tree.into(),
+            functions: made.map_or(&[], |(_, built)| &built.functions),
         });
     }
     let of = domain.map_or(String::new(), |domain| format!(" as domain {domain}"));
@@ -164,5 +171,9 @@ fn shown(
     super::print(&format!(
         "{} {word}{of}: {} MiB, {vcpus}\n",
         config.name, config.memory
-    ))
+    ))?;
+    for Given { function, guest } in made.iter().flat_map(|(_, built)| &built.functions) {
+        super::print(&format!("{function} is {guest} in it\n"))?;
+    }
+    Ok(())
 }

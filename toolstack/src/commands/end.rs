@@ -99,6 +99,10 @@ pub fn destroy(hypervisor: &impl Hypervisor, state: &State, name: &str) -> Resul
                 hypervisor.pause(guest.info.id)?;
             }
             guests::destroy(hypervisor, &guest.info)?;
+            if let Some(name) = &name {
+                // Its monitor would do that as well, and tell nobody what went wrong.
+                guests::release(hypervisor, state, &state.seized(name))?;
+            }
             name
         }
         // Between two of its lives there is no domain.

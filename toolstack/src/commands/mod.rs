@@ -2,6 +2,7 @@
 
 mod create;
 mod end;
+mod functions;
 mod list;
 mod machine;
 mod pci;
@@ -44,6 +45,11 @@ pub fn run(cli: &Cli) -> Result<(), Failure> {
         Verb::PciAssignableRemove { rebind, functions } => {
             pci::remove(&Xen::open()?, &state, functions, *rebind, cli.json)
         }
+        Verb::PciList { guest, verbose } => {
+            functions::list(&Xen::open()?, &state, guest.as_deref(), *verbose, cli.json)
+        }
+        Verb::PciAttach(options) => functions::attach(&Xen::open()?, &state, options, cli.json),
+        Verb::PciDetach(options) => functions::detach(&Xen::open()?, &state, options, cli.json),
         Verb::Dmesg { clear } => machine::log(&Xen::open()?, *clear, cli.json),
         Verb::Completion { shell } => {
             let mut command = Cli::command();

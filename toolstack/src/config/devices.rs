@@ -1,6 +1,7 @@
 //! Devices of the machine that a guest is to have.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -13,18 +14,25 @@ pub struct PciFunction {
     pub function: Option<u8>,
     /// The device number that the guest sees.
     pub slot: Option<u8>,
-    /// Options behind the address, as they are written.
-    pub options: Vec<(String, String)>,
+    /// Whether it is taken from the control domain's driver, and goes back there.
+    pub seize: bool,
+    /// Options of xl that mean nothing here.
+    pub ignored: Vec<String>,
 }
 
-/// Options that an entry of `pci` may have.
-const OPTIONS: [&str; 6] = [
-    "permissive",
-    "msitranslate",
-    "seize",
-    "power_mgmt",
-    "rdm_policy",
-    "name",
+/// Options of xl that mean nothing here, and why.
+const MEANINGLESS: [(&str, &str); 5] = [
+    (
+        "permissive",
+        "a guest reaches no register that could harm others",
+    ),
+    ("msitranslate", "it is of x86"),
+    (
+        "power_mgmt",
+        "the hypervisor keeps a function's power state",
+    ),
+    ("rdm_policy", "no memory is reserved for devices on Arm"),
+    ("name", "functions have no other names"),
 ];
 
 impl PciFunction {
@@ -39,9 +47,14 @@ impl PciFunction {
     /// # Errors
     /// What is wrong with it.
     pub fn parse(text: &str) -> Result<Self, String> {
+        Self::parse_with(text, false)
+    }
+
+    /// The same, which is seized if it does not say otherwise and `seize` does.
+    pub(crate) fn parse_with(text: &str, mut seize: bool) -> Result<Self, String> {
         let mut address = None;
         let mut slot = None;
-        let mut options = Vec::new();
+        let mut ignored = Vec::new();
         for (place, part) in text.split(',').map(str::trim).enumerate() {
             match part.split_once('=') {
                 None if place == 0 => {
@@ -54,13 +67,12 @@ impl PciFunction {
                 }
                 Some(("bdf", bdf)) => address = Some(bdf),
                 Some(("vslot", at)) => slot = Some(slot_number(at)?),
-                Some((name, value)) if OPTIONS.contains(&name) => {
-                    options.push((name.to_string(), value.to_string()));
-                }
+                Some(("seize", value)) => seize = flag("seize", value)?,
+                Some((name, _)) if why_ignored(name).is_some() => ignored.push(name.to_string()),
                 _ => {
+                    let others = MEANINGLESS.map(|(name, _)| name).join(", ");
                     return Err(format!(
-                        "{part:?} is no option of a PCI device; there are {}",
-                        OPTIONS.join(", ")
+                        "{part:?} is no option of a PCI device; there are vslot, seize, {others}"
                     ));
                 }
             }
@@ -73,8 +85,50 @@ impl PciFunction {
             device,
             function,
             slot,
-            options,
+            seize,
+            ignored,
         })
+    }
+
+    /// Reads a device number of a guest's bus.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn parse_slot(text: &str) -> Result<u8, String> {
+        slot_number(text)
+    }
+
+    /// What to say of its options that mean nothing here, one line each.
+    pub fn remarks(&self) -> Vec<String> {
+        let remark = |name: &String| Some(ignored(name, why_ignored(name)?));
+        self.ignored.iter().filter_map(remark).collect()
+    }
+}
+
+impl FromStr for PciFunction {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Self::parse(text)
+    }
+}
+
+/// Why an option means nothing; `None` if it does.
+pub(crate) fn why_ignored(option: &str) -> Option<&'static str> {
+    let found = MEANINGLESS.iter().find(|(name, _)| *name == option);
+    found.map(|(_, why)| *why)
+}
+
+/// What to say of an option.
+pub(crate) fn ignored(option: &str, why: &str) -> String {
+    format!("`{option}` means nothing here and is ignored: {why}")
+}
+
+fn flag(name: &str, value: &str) -> Result<bool, String> {
+    match value {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => Err(format!("`{name}` is 0 or 1, not {value:?}")),
     }
 }
 
@@ -213,9 +267,25 @@ mod tests {
         let parsed = PciFunction::parse("0001:3a:1f.7@1f,permissive=1").unwrap();
         assert_eq!(parsed.device, (1, 0x3a, 0x1f));
         assert_eq!((parsed.function, parsed.slot), (Some(7), Some(0x1f)));
+        assert!(!parsed.seize);
+        let remarks = parsed.remarks();
+        assert_eq!(remarks.len(), 1, "{remarks:?}");
+        assert!(
+            remarks[0].starts_with("`permissive` means nothing here"),
+            "{remarks:?}"
+        );
         assert_eq!(parsed.to_string(), "0001:3a:1f.7");
         let parsed = PciFunction::parse("bdf=02:00.*,vslot=4").unwrap();
         assert_eq!((parsed.function, parsed.slot), (None, Some(4)));
+        for (text, usual, seize) in [
+            ("02:00.0", false, false),
+            ("02:00.0", true, true),
+            ("02:00.0,seize=1", false, true),
+            ("02:00.0,seize=0", true, false),
+        ] {
+            let parsed = PciFunction::parse_with(text, usual).unwrap();
+            assert_eq!((parsed.seize, parsed.ignored.len()), (seize, 0), "{text}");
+        }
         for bad in [
             "",
             "02:00",
@@ -224,6 +294,7 @@ mod tests {
             "1:02:00.0:1",
             "02:00.0@20",
             "02:00.0,x=1",
+            "02:00.0,seize=yes",
         ] {
             assert!(PciFunction::parse(bad).is_err(), "{bad}");
         }

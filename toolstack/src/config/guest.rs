@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::devices::{HostDevice, IoMemory, PciFunction};
+use super::devices::{self, HostDevice, IoMemory, PciFunction};
 use super::fields::{Fields, Spanned};
 use super::parse::{Value, ValueKind};
 use super::types::{CpuSet, EndAction, EndActions, GicChoice, GuestName, Passthrough};
@@ -108,16 +108,17 @@ impl GuestConfig {
         let event_channels = small("max_event_channels", 1, 4095).unwrap_or(1023);
         let gic = fields.word("gic_version", &GIC_WORDS);
         let vuart = fields.word("vuart", &[("sbsa_uart", true)]).is_some();
+        let passthrough = passthrough(fields);
         let config = Self {
             cpus: cpu_sets(fields, "cpus", vcpus),
             cpus_soft: cpu_sets(fields, "cpus_soft", vcpus),
             on_end: on_end(fields),
-            pci: pci(fields),
+            pci: pci(fields, passthrough),
             devices: parsed(fields, "dtdev", HostDevice::parse),
             interrupts: interrupts(fields, vuart),
             io_memory: io_memory(fields),
             device_tree: path(fields, "device_tree", folder),
-            passthrough: passthrough(fields),
+            passthrough,
             force_assign_without_iommu: fields
                 .flag("force_assign_without_iommu")
                 .is_some_and(|flag| flag.value),
@@ -140,6 +141,11 @@ impl GuestConfig {
         Some(config)
     }
 
+    /// Whether it may have devices.
+    pub fn has_devices(&self) -> bool {
+        !self.pci.is_empty() || self.passthrough == Passthrough::Enabled
+    }
+
     /// What it asks for that guests do not have yet, one line each.
     pub fn not_available(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -148,11 +154,6 @@ impl GuestConfig {
                 lines.push(format!("`{key}` is not available yet: {what}"));
             }
         };
-        refuse(
-            !self.pci.is_empty(),
-            "pci",
-            "PCI functions are not given to guests",
-        );
         let devices = "devices of the device tree are not given to guests";
         refuse(!self.devices.is_empty(), "dtdev", devices);
         refuse(self.device_tree.is_some(), "device_tree", devices);
@@ -165,11 +166,6 @@ impl GuestConfig {
             !self.io_memory.is_empty(),
             "iomem",
             "device memory is not given to guests",
-        );
-        refuse(
-            self.passthrough == Passthrough::Enabled,
-            "passthrough = \"enabled\"",
-            "guests have no IOMMU",
         );
         let ends = [
             ("on_poweroff", self.on_end.poweroff),
@@ -382,7 +378,7 @@ fn parsed<T>(fields: &mut Fields<'_>, key: &str, parse: fn(&str) -> Result<T, St
 fn spanned<T>(
     fields: &mut Fields<'_>,
     key: &str,
-    parse: fn(&str) -> Result<T, String>,
+    parse: impl Fn(&str) -> Result<T, String>,
 ) -> Vec<Spanned<T>> {
     let mut all = Vec::new();
     for Spanned { value, span } in fields.texts(key) {
@@ -394,24 +390,37 @@ fn spanned<T>(
     all
 }
 
-fn pci(fields: &mut Fields<'_>) -> Vec<PciFunction> {
-    for key in [
-        "pci_permissive",
-        "pci_msitranslate",
-        "pci_seize",
-        "pci_power_mgmt",
-    ] {
-        let _ = fields.flag(key);
+/// Options of xl for all entries of `pci`, and which option of one they stand for.
+const PCI_OPTIONS: [(&str, &str); 3] = [
+    ("pci_permissive", "permissive"),
+    ("pci_msitranslate", "msitranslate"),
+    ("pci_power_mgmt", "power_mgmt"),
+];
+
+fn pci(fields: &mut Fields<'_>, passthrough: Passthrough) -> Vec<PciFunction> {
+    for (key, option) in PCI_OPTIONS {
+        if let (Some(flag), Some(why)) = (fields.flag(key), devices::why_ignored(option)) {
+            fields.warning(flag.span, devices::ignored(key, why));
+        }
     }
+    let seize = fields.flag("pci_seize").is_some_and(|flag| flag.value);
+    let parse = |text: &str| PciFunction::parse_with(text, seize);
     let mut functions: Vec<PciFunction> = Vec::new();
-    for Spanned { value, span } in spanned(fields, "pci", PciFunction::parse) {
+    for Spanned { value, span } in spanned(fields, "pci", parse) {
         let same =
             |other: &PciFunction| other.device == value.device && other.function == value.function;
         if functions.iter().any(same) {
             fields.error(span, format!("{value} is in the list already"));
-        } else {
-            functions.push(value);
+            continue;
         }
+        if passthrough == Passthrough::Disabled {
+            let message = "`passthrough` is \"disabled\": the guest can have no devices";
+            fields.error(span.clone(), message);
+        }
+        for remark in value.remarks() {
+            fields.warning(span.clone(), remark);
+        }
+        functions.push(value);
     }
     functions
 }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
@@ -10,6 +10,7 @@ use super::image::{ImageError, Kernel};
 use super::memory::Memory;
 use super::place::{NoPlace, Placement};
 use crate::config::GuestConfig;
+use crate::pci::{self, CoherenceError};
 
 /// Bytes that are kept for a device tree: 128 processors take 20 KiB.
 const TREE_ROOM: u64 = 128 << 10;
@@ -37,6 +38,9 @@ pub enum BlueprintError {
     /// The pieces do not fit.
     #[error(transparent)]
     NoPlace(#[from] NoPlace),
+    /// Its devices do not go together, or it is not known whether they do.
+    #[error(transparent)]
+    Coherence(#[from] CoherenceError),
 }
 
 /// A guest that can be made.
@@ -52,6 +56,8 @@ pub struct Blueprint {
     pub memory: Memory,
     /// Where the pieces go.
     pub place: Placement,
+    /// Whether its devices see the CPUs' caches.
+    pub coherent: bool,
 }
 
 impl Blueprint {
@@ -72,12 +78,14 @@ impl Blueprint {
         let memory = Memory::new(config.memory).ok_or(BlueprintError::Memory(config.memory))?;
         let ramdisk_size = ramdisk.as_ref().map_or(0, |(_, size)| *size);
         let place = Placement::new(memory.first_bank(), kernel.header, ramdisk_size, TREE_ROOM)?;
+        let coherent = config.has_devices() && pci::is_coherent(Path::new(pci::TREE), &config.pci)?;
         Ok(Self {
             config,
             kernel,
             ramdisk,
             memory,
             place,
+            coherent,
         })
     }
 }

@@ -9,7 +9,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek as _};
 use std::path::PathBuf;
 
-use platform_dt::guest::{self, GuestController, GuestHypervisor, GuestPlan, GuestTreeError};
+use platform_dt::guest::{
+    self, GuestController, GuestHypervisor, GuestMessages, GuestPci, GuestPlan, GuestTreeError,
+};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
@@ -24,7 +26,10 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::blueprint::Blueprint;
 use super::memory::MIB;
 use crate::config::{CpuSet, GicChoice};
-use crate::hypervisor::{GuestMemory, Hypervisor, HypervisorError, NewDomain, Scheduler};
+use crate::hypervisor::{
+    DeviceSupport, GuestMemory, Hypervisor, HypervisorError, Messages, NewDomain, Scheduler,
+};
+use crate::pci::{self, AssignError, Given, Wanted};
 
 /// Bytes of a guest's memory that are mapped at once.
 const WINDOW: u64 = 16 * MIB;
@@ -35,6 +40,8 @@ const POPULATED_AT_ONCE: u64 = 64 * MIB / PAGE_SIZE;
 const MAGIC_PAGES: u64 = 4;
 /// What a domain may have beside its RAM, in KiB.
 const SLACK: u64 = 1024;
+/// Bytes of config space of a bus.
+const BUS_CONFIG: u64 = 1 << 20;
 /// Random bytes for the kernel.
 const SEED: usize = 128;
 /// The domain that the consoles of guests lead to.
@@ -71,6 +78,9 @@ pub enum BuildError {
     /// The tree is larger than the room that was kept.
     #[error("the device tree has {0} bytes, more than were kept for it")]
     TreeTooLarge(usize),
+    /// It does not get its functions.
+    #[error(transparent)]
+    Functions(#[from] AssignError),
     /// Someone wants it to stop.
     #[error("interrupted")]
     Interrupted,
@@ -96,7 +106,7 @@ pub struct Channel {
 }
 
 /// A guest that was made, and is paused.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Built {
     /// Its domain.
     pub domain: DomId,
@@ -104,6 +114,8 @@ pub struct Built {
     pub console: Channel,
     /// Its virtual UART.
     pub vuart: Option<Channel>,
+    /// Its PCI functions.
+    pub functions: Vec<Given>,
 }
 
 /// Who looks on.
@@ -127,6 +139,7 @@ pub fn build<H: Hypervisor>(
     watch: &mut dyn Watch,
 ) -> Result<Built, BuildError> {
     let config = &blueprint.config;
+    let functions = functions(hypervisor, blueprint)?;
     let (domain, made) = hypervisor.create(&NewDomain {
         uuid,
         vcpus: config.vcpus,
@@ -136,6 +149,7 @@ pub fn build<H: Hypervisor>(
         gic: config.gic,
         // The virtual UART has the first.
         spis: config.spis.max(if config.vuart { 32 } else { 0 }),
+        devices: config.has_devices(),
         clock_frequency: None,
     })?;
     let mut builder = Builder {
@@ -145,7 +159,7 @@ pub fn build<H: Hypervisor>(
         watch,
     };
     builder
-        .fill(&made)
+        .fill(&made, &functions)
         .map_err(|cause| match hypervisor.destroy(domain) {
             Ok(()) => cause,
             Err(error) => BuildError::Leftover {
@@ -156,6 +170,21 @@ pub fn build<H: Hypervisor>(
         })
 }
 
+/// The functions that it is to have, and can.
+fn functions<H: Hypervisor>(
+    hypervisor: &H,
+    blueprint: &Blueprint,
+) -> Result<Vec<Wanted>, AssignError> {
+    let list = &blueprint.config.pci;
+    if list.is_empty() {
+        return Ok(Vec::new());
+    }
+    let all = hypervisor.functions()?;
+    let wanted = pci::choose(&all, list)?;
+    pci::check(&all, &wanted, None)?;
+    Ok(wanted)
+}
+
 struct Builder<'b, H> {
     hypervisor: &'b H,
     blueprint: &'b Blueprint,
@@ -164,7 +193,7 @@ struct Builder<'b, H> {
 }
 
 impl<H: Hypervisor> Builder<'_, H> {
-    fn fill(&mut self, made: &NewDomain) -> Result<Built, BuildError> {
+    fn fill(&mut self, made: &NewDomain, functions: &[Wanted]) -> Result<Built, BuildError> {
         let config = &self.blueprint.config;
         self.hypervisor.set_vcpus(self.domain, config.vcpus)?;
         self.schedule()?;
@@ -174,13 +203,33 @@ impl<H: Hypervisor> Builder<'_, H> {
         self.hypervisor.set_paging_pool(self.domain, pool)?;
         self.hypervisor.set_64_bit(self.domain)?;
         self.populate()?;
-        let built = self.rings()?;
+        let (console, vuart) = self.rings()?;
+        // Before the long part: they may be refused.
+        let support = self.support()?;
+        if !functions.is_empty() && support.is_none() {
+            return Err(AssignError::NotSupported.into());
+        }
+        let functions = pci::give(self.hypervisor, self.domain, functions)?;
         self.kernel()?;
         self.ramdisk()?;
-        self.tree(made)?;
+        self.tree(made, support)?;
         self.start()?;
         self.check()?;
-        Ok(built)
+        Ok(Built {
+            domain: self.domain,
+            console,
+            vuart,
+            functions,
+        })
+    }
+
+    /// What its PCI functions have; none if it can have no functions.
+    fn support(&self) -> Result<Option<DeviceSupport>, BuildError> {
+        if !self.blueprint.config.has_devices() {
+            return Ok(None);
+        }
+        let support = self.hypervisor.device_support(self.domain)?;
+        Ok(Some(support).filter(|support| support.pci))
     }
 
     fn check(&self) -> Result<(), BuildError> {
@@ -269,7 +318,7 @@ impl<H: Hypervisor> Builder<'_, H> {
     ///
     /// The store's page is there and granted, but the guest is not told of it: nobody serves it, and a
     /// kernel would wait.
-    fn rings(&mut self) -> Result<Built, BuildError> {
+    fn rings(&mut self) -> Result<(Channel, Option<Channel>), BuildError> {
         let (hypervisor, domain) = (self.hypervisor, self.domain);
         let first = layout::MAGIC.base >> PAGE_SHIFT;
         let frames: Vec<u64> = (first..first + MAGIC_PAGES).collect();
@@ -306,11 +355,7 @@ impl<H: Hypervisor> Builder<'_, H> {
             }
         };
         self.check()?;
-        Ok(Built {
-            domain,
-            console,
-            vuart,
-        })
+        Ok((console, vuart))
     }
 
     /// Grants pages to the control domain under references that are set aside for them.
@@ -395,7 +440,7 @@ impl<H: Hypervisor> Builder<'_, H> {
         Ok(())
     }
 
-    fn tree(&mut self, made: &NewDomain) -> Result<(), BuildError> {
+    fn tree(&mut self, made: &NewDomain, support: Option<DeviceSupport>) -> Result<(), BuildError> {
         let info = self.hypervisor.domain(self.domain)?;
         let bits = info.map_or(0, |info| info.address_bits);
         let regions = self.blueprint.memory.extended_regions(bits);
@@ -420,6 +465,7 @@ impl<H: Hypervisor> Builder<'_, H> {
             uart: config
                 .vuart
                 .then_some((range(layout::VPL011), layout::VPL011_SPI)),
+            pci: support.map(|support| bus(support, self.blueprint.coherent)),
         })?;
         let place = self.blueprint.place.tree;
         if tree.len() as u64 > place.size() {
@@ -462,6 +508,32 @@ fn controller(gic: GicChoice) -> GuestController {
             distributor: range(layout::GICD),
             redistributors: range(layout::GICR),
         },
+    }
+}
+
+/// The guest's PCI bus.
+fn bus(support: DeviceSupport, coherent: bool) -> GuestPci {
+    let config = Region {
+        size: BUS_CONFIG,
+        ..layout::VPCI_ECAM
+    };
+    GuestPci {
+        config: range(config),
+        memory: range(layout::VPCI_MEMORY),
+        prefetchable: range(layout::VPCI_PREFETCH),
+        messages: match support.messages {
+            Messages::None => GuestMessages::None,
+            Messages::Its => GuestMessages::Its {
+                registers: range(layout::ITS),
+            },
+            Messages::Frame { first, count } => GuestMessages::Frame {
+                registers: range(layout::V2M),
+                first,
+                count,
+            },
+        },
+        lines: support.lines,
+        coherent,
     }
 }
 

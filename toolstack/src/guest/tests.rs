@@ -12,7 +12,9 @@ use super::build::build;
 use super::memory::MIB;
 use super::*;
 use crate::config::{Source, load_text};
-use crate::hypervisor::Simulated;
+use crate::hypervisor::{Domains as _, FunctionInfo, FunctionState, Functions as _, Simulated};
+use crate::pci::Sbdf;
+use crate::pci::fake::card;
 
 const UUID: Uuid = Uuid::from_u128(7);
 /// Bytes of the kernel's file: not whole pages.
@@ -270,23 +272,108 @@ fn a_domain_that_will_not_go_is_told() {
     assert!(text.contains("domain d1 could not be destroyed"), "{text}");
 }
 
+const CARD: Sbdf = Sbdf::from_number(0x1_0008);
+
+/// A hypervisor with a card that is assignable.
+fn with_card() -> Simulated {
+    let xen = Simulated::default();
+    xen.plug(FunctionInfo {
+        state: FunctionState::Assignable,
+        ..card(CARD)
+    });
+    xen
+}
+
+/// A domain's device tree.
+fn tree(xen: &Simulated, domain: DomId) -> Vec<u8> {
+    let at = xen.look(domain).unwrap().contexts[&0].x[0];
+    let size = memory(xen, domain, at, 8);
+    let size = u32::from_be_bytes(size[4..].try_into().unwrap()) as usize;
+    memory(xen, domain, at, size)
+}
+
+#[test]
+fn a_guest_with_a_function_has_a_bus_for_it() {
+    for (gic, map, parent) in [("v3", true, false), ("v2", false, true)] {
+        let xen = with_card();
+        let settings = format!("memory = 64; gic_version = '{gic}'; pci = ['0001:00:01.0@3']");
+        let built = made(&xen, &settings).unwrap();
+        let [given] = built.functions[..] else {
+            panic!("{:?}", built.functions);
+        };
+        assert_eq!(
+            (given.function, given.guest.to_string()),
+            (CARD, "0000:00:03.0".into())
+        );
+        let info = xen.function(CARD).unwrap().unwrap();
+        assert_eq!(info.domain, Some(built.domain.get()));
+        let blob = tree(&xen, built.domain);
+        let dtb = platform_dt::Dtb::parse(&blob).unwrap();
+        let bridges = platform_dt::PciBridge::all(&dtb);
+        let [Ok(bridge)] = bridges.as_slice() else {
+            panic!("{bridges:?}");
+        };
+        assert_eq!(bridge.registers[0].start().get(), layout::VPCI_ECAM.base);
+        assert_eq!(
+            (bridge.msi_map.is_some(), bridge.msi_parent.is_some()),
+            (map, parent)
+        );
+        assert!(bridge.interrupts.find(0x18, 1).is_some());
+        xen.destroy(built.domain).unwrap();
+        let info = xen.function(CARD).unwrap().unwrap();
+        assert_eq!(info.state, FunctionState::Assignable);
+    }
+}
+
+#[test]
+fn a_guest_has_a_bus_only_if_it_may_have_functions() {
+    for (settings, buses) in [("", 0), ("passthrough = 'enabled'", 1)] {
+        let xen = with_card();
+        let built = made(&xen, &format!("memory = 64; {settings}")).unwrap();
+        let blob = tree(&xen, built.domain);
+        let dtb = platform_dt::Dtb::parse(&blob).unwrap();
+        assert_eq!(platform_dt::PciBridge::all(&dtb).len(), buses);
+        assert_eq!(xen.look(built.domain).unwrap().new.devices, buses == 1);
+    }
+}
+
+#[test]
+fn whatever_fails_a_function_is_nobodys_again() {
+    let settings = "memory = 64; pci = ['0001:00:01.0']";
+    let xen = with_card();
+    made(&xen, settings).unwrap();
+    for nth in 0..xen.calls().len() {
+        let xen = with_card();
+        xen.fail(nth, Errno::NoMemory);
+        let error = made(&xen, settings).unwrap_err();
+        let info = xen.function(CARD).unwrap().unwrap();
+        assert_eq!(info.state, FunctionState::Assignable, "call {nth}: {error}");
+        assert!(xen.look(DomId::new(1)).is_none(), "call {nth}: {error}");
+    }
+    // What somebody else has is told before there is a domain.
+    let xen = with_card();
+    xen.plug(card(CARD));
+    let error = made(&xen, settings).unwrap_err().to_string();
+    assert!(
+        error.starts_with("0001:00:01.0 is the control domain's"),
+        "{error}"
+    );
+    assert!(!xen.calls().contains(&"createdomain"));
+}
+
 #[test]
 fn what_is_not_available_is_refused_with_the_reason() {
     let text = "name='g'; kernel='Image'; memory=64; pci=['01:00.0']; dtdev=['/soc/eth']; on_crash='coredump-destroy'";
     let loaded = load_text(&Source::new("g.cfg", text), Path::new("/")).unwrap();
     let error = Blueprint::new(loaded.config).unwrap_err().to_string();
     let lines: Vec<_> = error.lines().collect();
-    assert_eq!(lines.len(), 3, "{error}");
+    assert_eq!(lines.len(), 2, "{error}");
     assert!(
-        lines[0].starts_with("`pci` is not available yet"),
+        lines[0].starts_with("`dtdev` is not available yet"),
         "{error}"
     );
     assert!(
-        lines[1].starts_with("`dtdev` is not available yet"),
-        "{error}"
-    );
-    assert!(
-        lines[2].contains("destroy, restart and preserve"),
+        lines[1].contains("destroy, restart and preserve"),
         "{error}"
     );
 }

@@ -1,7 +1,10 @@
 //! What the hypervisor tells of PCI functions.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
 use xen_abi::assignable::{self as abi, AssignableEntry, ResetMethod};
+use xen_abi::domctl::{self as dom, device_support};
 
 use crate::pci::Sbdf;
 
@@ -22,6 +25,76 @@ pub enum FunctionState {
     Broken,
 }
 
+/// Where a guest sees a function: on the one bus of its one segment.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct GuestBdf(u16);
+
+impl GuestBdf {
+    /// From bus, device and function in one number, as the ABI has it.
+    pub const fn from_number(number: u16) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for GuestBdf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", Sbdf::from_number(self.0.into()))
+    }
+}
+
+impl Serialize for GuestBdf {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// What devices of a domain have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DeviceSupport {
+    /// Whether it can have PCI functions.
+    pub pci: bool,
+    /// Where their message interrupts go.
+    pub messages: Messages,
+    /// The interrupt of its bus's INTA; INTB, INTC and INTD follow.
+    pub lines: Option<u32>,
+}
+
+/// Where message interrupts of a domain's devices go.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Messages {
+    /// There are none.
+    None,
+    /// To its ITS.
+    Its,
+    /// To its GICv2m frame.
+    Frame {
+        /// The frame's first interrupt.
+        first: u32,
+        /// How many it has.
+        count: u32,
+    },
+}
+
+impl DeviceSupport {
+    /// What the ABI's structure says.
+    pub fn new(support: &dom::DeviceSupport) -> Self {
+        let has = |flag| support.flags & flag != 0;
+        let messages = match (has(device_support::ITS), has(device_support::V2M)) {
+            (true, _) => Messages::Its,
+            (false, true) => Messages::Frame {
+                first: support.v2m_first,
+                count: support.v2m_count,
+            },
+            (false, false) => Messages::None,
+        };
+        Self {
+            pci: has(device_support::PCI),
+            messages,
+            lines: (support.intx_first != 0).then_some(support.intx_first),
+        }
+    }
+}
+
 /// A function.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct FunctionInfo {
@@ -31,6 +104,8 @@ pub struct FunctionInfo {
     pub state: FunctionState,
     /// Which guest's.
     pub domain: Option<u16>,
+    /// Where that guest sees it.
+    pub guest: Option<GuestBdf>,
     /// The first function of the group that moves as one.
     pub group: Sbdf,
     /// PCI vendor id.
@@ -68,10 +143,12 @@ impl FunctionInfo {
                 Some(format!("bus below {}", Sbdf::from_number(entry.bridge)))
             }
         };
+        let of_guest = state == FunctionState::Guest;
         Some(Self {
             function: Sbdf::from_number(entry.sbdf),
             state,
-            domain: (state == FunctionState::Guest).then_some(entry.domain.get()),
+            domain: of_guest.then_some(entry.domain.get()),
+            guest: of_guest.then_some(GuestBdf::from_number(entry.virtual_bdf)),
             group: Sbdf::from_number(entry.group),
             vendor: entry.vendor,
             device: entry.device,

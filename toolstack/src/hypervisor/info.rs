@@ -72,6 +72,8 @@ pub struct NewDomain {
     pub gic: GicChoice,
     /// Its shared interrupts.
     pub spis: u32,
+    /// Whether it may have devices.
+    pub devices: bool,
     /// Comes back: Hz of the timer, if the register does not have it.
     pub clock_frequency: Option<u32>,
 }

@@ -15,7 +15,7 @@ mod xen;
 pub use device::{PAGE_SIZE, SharedMemory};
 pub use error::HypervisorError;
 pub use events::{Events, Port};
-pub use functions::{FunctionInfo, FunctionState};
+pub use functions::{DeviceSupport, FunctionInfo, FunctionState, GuestBdf, Messages};
 pub use fuse::VARIABLE as DIE_AFTER;
 pub use info::{DomainInfo, EndReason, Machine, NewDomain, Scheduler, VcpuInfo, Version};
 pub use simulated::Simulated;
@@ -134,6 +134,13 @@ pub trait Functions {
     /// Takes a function from the control domain to the list, or gives it back. A refusal is
     /// [`HypervisorError::Refused`] where the hypervisor says why.
     fn set_assignable(&self, function: Sbdf, assignable: bool) -> Result<()>;
+    /// Gives an assignable function to a domain, in a slot of its bus if one is wanted. Returns where
+    /// the domain sees it.
+    fn assign(&self, domain: DomId, function: Sbdf, slot: Option<u8>) -> Result<GuestBdf>;
+    /// Takes a function back from a domain; it is assignable then.
+    fn deassign(&self, domain: DomId, function: Sbdf) -> Result<()>;
+    /// What devices of a domain have.
+    fn device_support(&self, domain: DomId) -> Result<DeviceSupport>;
 }
 
 /// Memory of domains. All errors are [`HypervisorError`]s that name the call.

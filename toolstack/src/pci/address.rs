@@ -27,6 +27,17 @@ impl Sbdf {
     pub const fn number(self) -> u32 {
         self.0
     }
+
+    /// Segment, bus and device.
+    pub const fn device(self) -> (u16, u8, u8) {
+        let device = (self.0 >> 3) as u8 & 0x1f;
+        ((self.0 >> 16) as u16, (self.0 >> 8) as u8, device)
+    }
+
+    /// Which of the device's functions.
+    pub const fn function(self) -> u8 {
+        self.0 as u8 & 7
+    }
 }
 
 impl FromStr for Sbdf {
@@ -44,8 +55,7 @@ impl FromStr for Sbdf {
 
 impl fmt::Display for Sbdf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (segment, bus) = (self.0 >> 16, self.0 >> 8 & 0xff);
-        let (device, function) = (self.0 >> 3 & 0x1f, self.0 & 7);
+        let ((segment, bus, device), function) = (self.device(), self.function());
         write!(f, "{segment:04x}:{bus:02x}:{device:02x}.{function}")
     }
 }

@@ -243,6 +243,7 @@ fn device_tree(
         uart: from
             .vuart
             .then(|| (range(layout::VPL011), layout::VPL011_SPI)),
+        pci: None,
     })
 }
 

@@ -73,10 +73,14 @@ impl Domains for Xen {
 
     fn create(&self, new: &NewDomain) -> Result<(DomId, NewDomain)> {
         let call = "createdomain";
+        let devices = match new.devices {
+            true => dom::create_flags::IOMMU,
+            false => 0,
+        };
         let argument = dom::CreateDomain {
             ssidref: 0,
             handle: new.uuid.into_bytes(),
-            flags: dom::create_flags::HVM | dom::create_flags::HAP,
+            flags: dom::create_flags::HVM | dom::create_flags::HAP | devices,
             iommu_opts: 0,
             max_vcpus: new.vcpus,
             max_evtchn_port: new.event_channels.cast_signed(),

@@ -2,17 +2,18 @@
 
 use std::io;
 
-use xen_abi::Errno;
 use xen_abi::assignable::{
     Assignable, AssignableCommand, AssignableEntry, FunctionState, SYSCTL_ASSIGNABLE,
 };
+use xen_abi::domctl::{self as dom, DomctlOp};
+use xen_abi::{DomId, Errno};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::buffer::{Buffer, LIST, LIST_SIZE};
 use super::{Xen, answer};
 use crate::hypervisor::error::HypervisorError;
 use crate::hypervisor::functions::reason;
-use crate::hypervisor::{FunctionInfo, Functions, Result};
+use crate::hypervisor::{DeviceSupport, FunctionInfo, Functions, GuestBdf, Result};
 use crate::pci::Sbdf;
 
 /// What is called.
@@ -105,5 +106,35 @@ impl Functions for Xen {
             Some(reason) => HypervisorError::Refused { reason },
             None => HypervisorError::Call { call: CALL, error },
         })
+    }
+
+    fn assign(&self, domain: DomId, function: Sbdf, slot: Option<u8>) -> Result<GuestBdf> {
+        let argument = dom::AssignFunction {
+            sbdf: function.number(),
+            slot: slot.unwrap_or(dom::ANY_SLOT),
+            pad: 0,
+            virtual_bdf: 0,
+        };
+        let op = DomctlOp::AssignFunction;
+        let assigned = self.domctl("assign_function", op, domain, argument)?;
+        Ok(GuestBdf::from_number(assigned.virtual_bdf))
+    }
+
+    fn deassign(&self, domain: DomId, function: Sbdf) -> Result<()> {
+        let argument = dom::AssignDevice {
+            dev: dom::DEVICE_PCI,
+            sbdf_or_size: function.number(),
+            ..dom::AssignDevice::new_zeroed()
+        };
+        let op = DomctlOp::DeassignDevice;
+        self.domctl("deassign_device", op, domain, argument)
+            .map(drop)
+    }
+
+    fn device_support(&self, domain: DomId) -> Result<DeviceSupport> {
+        let empty = dom::DeviceSupport::new_zeroed();
+        let op = DomctlOp::DeviceSupport;
+        let support = self.domctl("device_support", op, domain, empty)?;
+        Ok(DeviceSupport::new(&support))
     }
 }

@@ -1,50 +1,9 @@
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-
 use tempfile::TempDir;
 use xen_abi::Errno;
 
 use super::*;
 use crate::hypervisor::Simulated;
-
-/// Linux with one driver for all.
-#[derive(Default)]
-struct Linux {
-    bound: RefCell<BTreeMap<Sbdf, String>>,
-    /// What `unbind` and `bind` come to.
-    keeps: Cell<bool>,
-    rejects: Cell<bool>,
-    looked: Cell<u32>,
-}
-
-impl Drivers for Linux {
-    fn driver(&self, function: Sbdf) -> io::Result<Option<String>> {
-        Ok(self.bound.borrow().get(&function).cloned())
-    }
-
-    fn unbind(&self, function: Sbdf, driver: &str) -> io::Result<()> {
-        if self.keeps.get() {
-            return Err(io::ErrorKind::ResourceBusy.into());
-        }
-        let had = self.bound.borrow_mut().remove(&function);
-        assert_eq!(had.as_deref(), Some(driver));
-        Ok(())
-    }
-
-    fn bind(&self, function: Sbdf, driver: &str) -> io::Result<()> {
-        if self.rejects.get() {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let had = self.bound.borrow_mut().insert(function, driver.into());
-        assert_eq!(had, None, "bound twice");
-        Ok(())
-    }
-
-    fn look_for(&self, _function: Sbdf) -> io::Result<()> {
-        self.looked.set(self.looked.get() + 1);
-        Ok(())
-    }
-}
+use crate::pci::fake::{Linux, card};
 
 struct World {
     hypervisor: Simulated,
@@ -59,17 +18,7 @@ impl World {
     /// A card with a driver.
     fn new() -> Self {
         let hypervisor = Simulated::default();
-        hypervisor.plug(FunctionInfo {
-            function: CARD,
-            state: FunctionState::Dom0,
-            domain: None,
-            group: CARD,
-            vendor: 0x8086,
-            device: 0x10d3,
-            class: 0x02_0000,
-            reset: Some("FLR".into()),
-            reason: None,
-        });
+        hypervisor.plug(card(CARD));
         let linux = Linux::default();
         linux.bind(CARD, "e1000e").unwrap();
         let folder = tempfile::tempdir().unwrap();
