@@ -74,7 +74,7 @@ pub fn in_dom0(
     kernel: Kernel,
     gic: GicVersion,
     seconds: u32,
-    body: fn(&mut Session) -> Result<()>,
+    body: impl FnOnce(&mut Session) -> Result<()>,
 ) -> Result<()> {
     let machine = Machine {
         gic,
