@@ -181,7 +181,7 @@ pub struct Shutdown {
 pub struct PciAttach {
     /// Name, domain id or UUID of the guest
     pub guest: String,
-    /// The function, as an entry of `pci`: [SSSS:]BB:DD.F[@SLOT][,seize=1]
+    /// The function, as an entry of `pci`: `[SSSS:]BB:DD.F[@SLOT][,seize=1]`
     pub function: PciFunction,
     /// Its device number on the guest's bus, in hexadecimal
     #[arg(value_parser = slot)]

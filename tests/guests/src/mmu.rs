@@ -90,7 +90,7 @@ pub struct Loose(());
 
 impl Loose {
     /// Hangs the tables in. This CPU alone may do so.
-    pub fn new() -> Self {
+    pub fn hang_in() -> Self {
         let entry = UNMAPPED / BLOCK;
         // SAFETY: as in `map`.
         unsafe {

@@ -36,7 +36,7 @@ static SCRATCH: Page = Page(UnsafeCell::new([0; PAGE as usize]));
 
 pub fn run(_machine: &Machine, random: &mut Random, count: u64) -> u64 {
     exception::tolerate();
-    let tables = Loose::new();
+    let tables = Loose::hang_in();
     let own = mmu::image().start / BLOCK;
     println!("fuzz: tables at {:#x}", tables.last_table() & ADDRESS);
     for done in 1..=count {
