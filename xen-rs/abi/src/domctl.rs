@@ -83,6 +83,8 @@ numbers! {
         SetPagingMempoolSize = 86,
         /// Cache colours, which are not supported.
         SetLlcColors = 89,
+        /// [`DeviceSupport`]. Xen has no such thing.
+        DeviceSupport = 0x5852_0002,
     }
 
     /// What a vUART operation does (`XEN_DOMCTL_VUART_OP_…`).
@@ -162,6 +164,16 @@ pub mod gic_version {
     pub const V2: u8 = 1;
     /// GICv3.
     pub const V3: u8 = 2;
+}
+
+/// Bits of [`DeviceSupport::flags`].
+pub mod device_support {
+    /// PCI functions can be assigned to it.
+    pub const PCI: u32 = 1 << 0;
+    /// It has an ITS at [`layout::ITS`](crate::layout::ITS).
+    pub const ITS: u32 = 1 << 1;
+    /// It has a GICv2m frame at [`layout::V2M`](crate::layout::V2M).
+    pub const V2M: u32 = 1 << 2;
 }
 
 /// Bits of [`VcpuAffinity::flags`] (`XEN_VCPUAFFINITY_…`).
@@ -471,6 +483,18 @@ layout! {
         12 pad: u32,
         /// A node's path, without a zero at its end.
         16 path: GuestHandle,
+    }
+
+    /// What devices of a domain have.
+    pub struct DeviceSupport: 16 {
+        /// Out: see [`device_support`].
+        0 flags: u32,
+        /// Out: the first interrupt of the GICv2m frame.
+        4 v2m_first: u32,
+        /// Out: how many it has.
+        8 v2m_count: u32,
+        /// Out: the interrupt of the virtual bus's INTA; INTB, INTC and INTD follow. 0: there are none.
+        12 intx_first: u32,
     }
 
     /// `xen_domctl_bind_pt_irq`, its part for SPIs.

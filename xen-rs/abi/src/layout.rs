@@ -30,6 +30,10 @@ pub const GICC: Region = Region::new(0x0300_2000, 0x2000);
 pub const GICR: Region = Region::new(0x0302_0000, 0x0100_0000);
 /// Bytes of a redistributor.
 pub const GICR_STRIDE: u64 = 0x2_0000;
+/// The frame of a GICv2m. Xen has no such thing.
+pub const V2M: Region = Region::new(0x0802_0000, 0x1000);
+/// GICv3: the interrupt translation service. Xen gives guests none.
+pub const ITS: Region = Region::new(0x0808_0000, 0x2_0000);
 /// PCI configuration space.
 pub const VPCI_ECAM: Region = Region::new(0x1000_0000, 0x1000_0000);
 /// ACPI tables.
@@ -84,6 +88,8 @@ const _: () = {
     assert!(GICD.end() <= GICR.base);
     assert!(GICR.size / GICR_STRIDE == MAX_VCPUS as u64);
     assert!(GICD_V2.end() == GICC.base);
+    assert!(GICR.end() <= V2M.base && V2M.end() <= ITS.base);
+    assert!(ITS.end() <= VPCI_ECAM.base);
     assert!(MAGIC.end() <= RAM0.base);
     assert!(RAM0.end() == VPCI_PREFETCH.base);
     assert!(VPCI_PREFETCH.end() == RAM1.base);

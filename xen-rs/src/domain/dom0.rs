@@ -40,7 +40,7 @@ use super::complaints::Complaints;
 use super::grants::{DEFAULT_FRAMES, DEFAULT_MAPTRACK_FRAMES, Grants};
 use super::interrupts::Masking;
 use super::memory::before_start;
-use super::messages::Messages;
+use super::messages::{LPI_BITS, Messages};
 use super::space::{self, Space};
 use super::table::{self, Reserved, Taken};
 use super::timer::TimerInterrupts;
@@ -61,8 +61,6 @@ const DEFAULT_MEMORY: u64 = 512 << 20;
 const REDISTRIBUTOR: u64 = 0x2_0000;
 /// Bytes of a GICv2 CPU interface, real or virtual.
 const CPU_INTERFACE: u64 = 0x2000;
-/// Bits of INTIDs: with 14 there are 8192 LPIs.
-const LPI_BITS: u8 = 14;
 
 /// Why there is no Dom0.
 #[derive(Debug, thiserror::Error)]

@@ -18,13 +18,15 @@ use xen_types::{Gpa, GpaRange, HpaRange, Ppi, Spi};
 
 use super::complaints::Complaints;
 use super::grants::{DEFAULT_FRAMES, DEFAULT_MAPTRACK_FRAMES, Grants};
-use super::messages::Messages;
+use super::interrupts::Masking;
+use super::messages::{LPI_BITS, Messages};
 use super::space::Space;
 use super::table::{self, Reserved, Taken};
 use super::teardown::Teardown;
 use super::timer::TimerInterrupts;
 use super::{Config, Domain, Vcpu, events, schedule, wall_clock};
 use crate::arch::percpu::PerCpu;
+use crate::gic::its;
 use crate::lock::IrqLock;
 use crate::memory::page::Page;
 use crate::memory::{heap, shortage};
@@ -39,6 +41,8 @@ const MOST_SPIS: u32 = 960;
 /// Heap for a domain, and for each of its vCPUs: more than either takes.
 const HEAP: usize = 128 << 10;
 const HEAP_VCPU: usize = 8 << 10;
+/// The same for its LPIs, where it has an ITS.
+const HEAP_LPIS: usize = 256 << 10;
 
 const TIMERS: TimerInterrupts = TimerInterrupts {
     virtual_timer: Ppi::new(layout::TIMER_VIRT - 16).expect("a PPI"),
@@ -94,7 +98,7 @@ impl Request {
     pub fn parse(from: &mut CreateDomain) -> Result<Self, Errno> {
         let host = HOST.get().ok_or(Errno::NoCall)?;
         let needed = create_flags::HVM | create_flags::HAP;
-        let plain = from.flags == needed
+        let plain = from.flags & !create_flags::IOMMU == needed
             && from.iommu_opts == 0
             && from.altp2m_opts == 0
             && from.vmtrace_size == 0
@@ -140,6 +144,22 @@ impl Request {
     }
 }
 
+impl Request {
+    /// Whether the guest has an ITS: its devices could use it.
+    fn has_its(&self) -> bool {
+        let may_have_devices = self.flags & create_flags::IOMMU != 0;
+        may_have_devices
+            && self.version == Version::V3
+            && its::services().is_some_and(|its| its.count() > 0)
+    }
+
+    /// Heap that is needed at most.
+    fn heap(&self) -> usize {
+        let lpis = if self.has_its() { HEAP_LPIS } else { 0 };
+        HEAP + self.vcpus * HEAP_VCPU + lpis
+    }
+}
+
 /// A limit of the toolstack's; negative is the default.
 fn limit(asked: i32, default: u32, most: u32) -> Result<u32, Errno> {
     match u32::try_from(asked) {
@@ -156,15 +176,14 @@ fn limit(asked: i32, default: u32, most: u32) -> Result<u32, Errno> {
 pub fn create(request: &Request, place: Reserved) -> Result<Arc<Domain>, Errno> {
     let host = HOST.get().ok_or(Errno::NoCall)?;
     shortage::begin();
-    heap::ensure(HEAP + request.vcpus * HEAP_VCPU).map_err(|_| Errno::NoMemory)?;
+    heap::ensure(request.heap()).map_err(|_| Errno::NoMemory)?;
     let id = place.get();
     let out_of_memory = Errno::NoMemory;
     let mut space = Space::new(id, place.vmid()).map_err(|_| out_of_memory)?;
     let gic_frames = map_interrupt_controller(request, host, &mut space)?;
     space.set_table_limit(DEFAULT_TABLES);
     let translation = space.translation().map_err(|_| out_of_memory)?;
-    let shared = request.spis as usize;
-    let vgic = Vgic::new(request.version, request.vcpus, shared).map_err(|_| out_of_memory)?;
+    let (vgic, messages) = interrupt_controller(request)?;
     let domain = Arc::new(Domain {
         id,
         is_direct_mapped: false,
@@ -185,7 +204,7 @@ pub fn create(request: &Request, place: Reserved) -> Result<Arc<Domain>, Errno> 
         populating: IrqLock::new(None),
         handle: IrqLock::new(request.handle),
         gic_frames,
-        messages: Messages::none(),
+        messages,
         vuart: Once::new(),
         timers: TIMERS,
         vcpus: create_vcpus(request.vcpus)?,
@@ -224,6 +243,19 @@ fn create_vcpus(count: usize) -> Result<Vec<Vcpu>, Errno> {
         Ok(Vcpu::new(id, slot))
     })
     .collect()
+}
+
+/// The guest's interrupt controller, and what it has for messages of devices.
+fn interrupt_controller(request: &Request) -> Result<(Vgic<Masking>, Messages), Errno> {
+    let shared = request.spis as usize;
+    let vgic = Vgic::new(request.version, request.vcpus, shared);
+    let mut vgic = vgic.map_err(|_| Errno::NoMemory)?;
+    if !request.has_its() {
+        return Ok((vgic, Messages::none()));
+    }
+    vgic.offer_lpis(LPI_BITS).map_err(|_| Errno::NoMemory)?;
+    let messages = Messages::of_guest(request.vcpus, vgic.lpis());
+    Ok((vgic, messages.map_err(|_| Errno::NoMemory)?))
 }
 
 /// Where the guest finds its interrupt controller: what traps; what does not is mapped.

@@ -1,8 +1,13 @@
 //! Messages of a domain's devices: its virtual ITSs (`xen_core::vits`), and what their effects are on
 //! the host's.
 //!
+//! The control domain finds its devices itself, and has an ITS for each of the host's; a guest has one
+//! for the devices that it is given (`guest`).
+//!
 //! A guest's commands are executed a part at a time before one of its vCPUs enters it again, so that
 //! an interrupt waits for one part at most, and a vCPU that waits for its commands sees them done.
+
+mod guest;
 
 use alloc::vec::Vec;
 use core::cell::Cell;
@@ -15,11 +20,16 @@ use xen_core::vits::{
 };
 use xen_types::{Gpa, GpaRange};
 
+#[allow(unused_imports)] // Until functions are given to guests.
+pub use self::guest::MessagesError;
+use super::interrupts::Masking;
 use super::space::Window;
 use super::{Domain, memory};
-use crate::gic::its::{self, Tables};
+use crate::gic::its::{self, Frames, HostServices, Tables};
 use crate::lock::IrqLock;
 
+/// Bits of a domain's INTIDs: with 14 there are 8192 LPIs.
+pub const LPI_BITS: u8 = 14;
 /// How many steps of commands are made before a vCPU goes on.
 const STEPS: usize = 32;
 
@@ -41,6 +51,16 @@ struct VirtualIts {
     state: IrqLock<State>,
 }
 
+impl VirtualIts {
+    fn new(frames: GpaRange, vits: Vits) -> Self {
+        let queue = Window::default();
+        Self {
+            frames,
+            state: IrqLock::new(State { vits, queue }),
+        }
+    }
+}
+
 struct State {
     vits: Vits,
     /// The page of the guest's command queue.
@@ -50,10 +70,7 @@ struct State {
 impl Messages {
     /// None: its devices have no messages.
     pub const fn none() -> Self {
-        Self {
-            services: Vec::new(),
-            work: AtomicU8::new(0),
-        }
+        Self::of(Vec::new())
     }
 
     /// All ITSs of the host, in their places, with all devices by the host's ids.
@@ -77,18 +94,16 @@ impl Messages {
                 its: number,
                 host: DeviceId(0),
             })?;
-            services.push(VirtualIts {
-                frames: *frames,
-                state: IrqLock::new(State {
-                    vits,
-                    queue: Window::default(),
-                }),
-            });
+            services.push(VirtualIts::new(*frames, vits));
         }
-        Ok(Self {
+        Ok(Self::of(services))
+    }
+
+    const fn of(services: Vec<VirtualIts>) -> Self {
+        Self {
             services,
             work: AtomicU8::new(0),
-        })
+        }
     }
 
     /// The ITS and its register at an address.
@@ -193,13 +208,7 @@ impl Domain {
         let Some(services) = its::services() else {
             return;
         };
-        let outside = Outside {
-            domain: self.id,
-            vgic: &self.vgic,
-            memory,
-            services,
-            place_of: |vcpu| self.place_of(vcpu),
-        };
+        let outside = self.outside(services, memory);
         if let Err(error) = outside.carry_out(vits, effect, &mut Tables, effects) {
             self.complain(format_args!("{}: {error}", self.id));
         }
@@ -214,15 +223,9 @@ impl Domain {
         let Some((service, services)) = self.messages.services.get(its).zip(its::services()) else {
             return Ok(0);
         };
-        let outside = Outside {
-            domain: self.id,
-            vgic: &self.vgic,
-            memory: &Memory(self),
-            services,
-            place_of: |vcpu| self.place_of(vcpu),
-        };
+        let memory = Memory(self);
         let mut effects = Effects::new();
-        let revoked = outside.revoke(
+        let revoked = self.outside(services, &memory).revoke(
             &mut service.state.lock().vits,
             GuestDeviceId(device.0),
             &mut Tables,
@@ -236,6 +239,21 @@ impl Domain {
     pub fn restore_messages(&self, its: usize, device: DeviceId) {
         if let Some(service) = self.messages.services.get(its) {
             service.state.lock().vits.restore(GuestDeviceId(device.0));
+        }
+    }
+
+    /// What the domain's ITSs act on.
+    fn outside<'a, M: GuestMemory>(
+        &'a self,
+        services: &'a HostServices,
+        memory: &'a M,
+    ) -> Outside<'a, Frames, Masking, M, impl Fn(CpuId) -> usize> {
+        Outside {
+            domain: self.id,
+            vgic: &self.vgic,
+            memory,
+            services,
+            place_of: |vcpu| self.place_of(vcpu),
         }
     }
 

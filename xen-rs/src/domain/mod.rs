@@ -52,6 +52,8 @@ use self::complaints::Complaints;
 use self::grants::Grants;
 use self::interrupts::Masking;
 use self::messages::Messages;
+#[allow(unused_imports)] // Until functions are given to guests.
+pub use self::messages::MessagesError;
 pub use self::messages::take as take_message;
 use self::reservation::Pending;
 use self::space::{Space, Translation};

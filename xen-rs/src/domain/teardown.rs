@@ -2,9 +2,10 @@
 //! still there leads to what is gone.
 //!
 //! 1. Its vCPUs leave their CPUs for good.
-//! 2. Its event channels are closed, so that nobody writes to its pages any more.
-//! 3. What it has mapped of others' grants is given back.
-//! 4. Its space is closed: nothing is mapped any more; then what is goes, block by block.
+//! 2. No device's message arrives for it any more.
+//! 3. Its event channels are closed, so that nobody writes to its pages any more.
+//! 4. What it has mapped of others' grants is given back.
+//! 5. Its space is closed: nothing is mapped any more; then what is goes, block by block.
 //!
 //! Then nobody can name it any more, unless another domain has mapped a grant of its: it stays as one
 //! that is dying until the last is given back. Frames that others have mapped are free when the last
@@ -36,6 +37,7 @@ pub struct Teardown {
 enum Step {
     #[default]
     Vcpus,
+    Messages,
     Ports,
     /// Handles below this are free.
     Mappings(u32),
@@ -97,8 +99,10 @@ fn perform(domain: &Domain, step: Step) -> Step {
             }
             schedule::dismiss(domain);
             domain.ports.lock().retire();
-            Step::Ports
+            Step::Messages
         }
+        Step::Messages if domain.take_some_messages() => Step::Messages,
+        Step::Messages => Step::Ports,
         Step::Ports if event::close_some(&All, domain.id, PORTS) => Step::Ports,
         Step::Ports => Step::Mappings(0),
         Step::Mappings(from) => match give_back_some(domain, from) {

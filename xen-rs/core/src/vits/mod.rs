@@ -47,7 +47,7 @@ pub use self::effect::Effect;
 use self::job::Job;
 pub use self::offer::Offer;
 use self::offer::Offers;
-pub use self::outside::{Outside, RevokeError};
+pub use self::outside::{GiveError, Outside, RevokeError, Taken};
 use self::registers::Registers;
 use crate::its::CollectionId;
 pub use crate::its::Source;
@@ -267,6 +267,16 @@ impl Vits {
             return Err(VitsError::Mapped(id));
         }
         Ok(self.devices.remove(place).host())
+    }
+
+    /// Whether messages of a device of the domain go to one of the host's ITSs.
+    pub fn uses(&self, its: usize) -> bool {
+        self.devices.iter().any(|device| device.host().its == its)
+    }
+
+    /// The first device that the domain has.
+    pub fn first_device(&self) -> Option<GuestDeviceId> {
+        self.devices.first().map(GuestDevice::id)
     }
 
     /// A load or store of the guest in the 128 KiB of its ITS. Returns what a load reads, zero for

@@ -13,8 +13,7 @@ use xen_core::its::layout::GITS_TRANSLATER;
 use xen_core::its::{Config, Its, ItsError, Lpis, Owner, Redistributor, Services};
 use xen_types::{Hpa, HpaRange, Lpi, PAGE_SIZE};
 
-use self::hardware::Frames;
-pub use self::hardware::Tables;
+pub use self::hardware::{Frames, Tables};
 use crate::arch::percpu;
 use crate::domain::interrupts::Masking;
 use crate::memory::device::{self, MapError, Registers};

@@ -9,10 +9,10 @@ use platform_dt::MappedId;
 use proptest::prelude::*;
 use xen_abi::DomId;
 
-use super::super::{Offer, Outside, Refusal, Step};
+use super::super::{GiveError, Offer, Outside, Refusal, Step, Taken, VitsError};
 use super::*;
 use crate::its::simulated::{ItsRegisters, Kind, Machine};
-use crate::its::{self, Its, Lpis, Services};
+use crate::its::{self, Its, ItsError, Lpis, Services};
 use crate::vgic::lr::{Format, GicV3, ListRegisters};
 use crate::vgic::{Effects, Locking, Region, Version, Vgic};
 
@@ -138,19 +138,39 @@ impl Whole {
     }
 
     fn assign(&mut self, domain: usize) {
-        let attached = self.services.attach(&mut self.machine, domain, DEVICE, 4);
-        let host = HostDevice {
-            its: domain,
-            device: DEVICE,
-            first_event: EventId(0),
-            lpis: attached.unwrap(),
-        };
-        let vits = &mut self.domains[domain].guest.vits;
-        vits.add_device(GuestDeviceId(8), host).unwrap();
+        assert_eq!(self.give(domain, 8, (domain, DEVICE), 4), Ok(()));
     }
 
     fn take_away(&mut self, domain: usize) {
-        self.revoke(domain, GuestDeviceId(8));
+        self.take(domain, 8);
+    }
+
+    /// Gives a domain a device.
+    fn give(
+        &mut self,
+        domain: usize,
+        id: u32,
+        host: (usize, DeviceId),
+        events: u32,
+    ) -> Result<(), GiveError> {
+        let Domain { guest, vgic } = &mut self.domains[domain];
+        let outside = outside(domain, vgic, &guest.memory, &self.services);
+        let id = GuestDeviceId(id);
+        outside.give(&mut guest.vits, id, host, events, &mut self.machine)
+    }
+
+    /// Takes it. Returns what it was, and in how many parts it was taken.
+    fn take(&mut self, domain: usize, id: u32) -> (Option<HostDevice>, usize) {
+        let Domain { guest, vgic } = &mut self.domains[domain];
+        let outside = outside(domain, vgic, &guest.memory, &self.services);
+        let (id, effects) = (GuestDeviceId(id), &mut Effects::new());
+        for parts in 1.. {
+            let taken = outside.take(&mut guest.vits, id, &mut self.machine, effects);
+            if let Taken::All(device) = taken.unwrap() {
+                return (device, parts);
+            }
+        }
+        unreachable!("a device has not so many events")
     }
 
     /// Takes a device away, whatever the guest wants. Returns how many events it had mapped.
@@ -184,7 +204,12 @@ impl Whole {
 
     /// A message of a domain's device, all the way: the host's CPUs take what is pending.
     fn message(&mut self, domain: usize, event: u32) {
-        self.machine.message(domain, DEVICE, EventId(event));
+        self.message_of(domain, DEVICE, event);
+    }
+
+    /// A message of any device of an ITS.
+    fn message_of(&mut self, its: usize, device: DeviceId, event: u32) {
+        self.machine.message(its, device, EventId(event));
         for number in 0..4 {
             while let Some(intid) = self.machine.take(number) {
                 let owner = self.services.owner_of(Lpi::from_intid(intid).unwrap());
@@ -389,4 +414,93 @@ fn a_requester_is_a_device_of_the_its_that_its_map_names() {
     assert_eq!(route(7, 0x18), Some((0, DeviceId(0x18))));
     assert_eq!(route(8, 0x1_0018), Some((1, DeviceId(0x1_0018))));
     assert_eq!(route(9, 0x18), None);
+}
+
+#[test]
+fn one_its_of_a_guest_has_devices_of_several_of_the_host_by_ids_of_its_own() {
+    let mut whole = Whole::new();
+    // The host calls both the same, each on an ITS of its own; and what it calls them is to the guest
+    // another device.
+    let (first, second) = ((0, DeviceId(0x20)), (1, DeviceId(0x20)));
+    assert_eq!(whole.give(0, 0x10, first, 4), Ok(()));
+    assert_eq!(whole.give(0, 0x18, second, 4), Ok(()));
+    assert_eq!(whole.give(0, 0x20, (0, DeviceId(0x10)), 4), Ok(()));
+    for (number, device) in (0..).zip([0x10, 0x18, 0x20]) {
+        whole.domains[0].guest.mapd(device, Some(2));
+        let (device, event) = (DeviceId(device), EventId(1));
+        whole.run(
+            0,
+            Command::map(device, event, lpi(number), collection(number as u16)),
+        );
+    }
+    let arrivals = [(first, 0), (second, 1), ((0, DeviceId(0x10)), 2)];
+    for ((its, device), number) in arrivals {
+        whole.message_of(its, device, 1);
+        assert_eq!(whole.taken(), [(0, number, 8192 + number as u32)]);
+    }
+    let vits = &whole.domains[0].guest.vits;
+    assert!(vits.uses(0) && vits.uses(1));
+    assert_eq!(vits.first_device(), Some(GuestDeviceId(8)));
+    let (taken, _) = whole.take(0, 0x18);
+    assert_eq!(
+        taken.map(|device| (device.its, device.device)),
+        Some(second)
+    );
+    assert!(!whole.domains[0].guest.vits.uses(1));
+    whole.message_of(1, DeviceId(0x20), 1);
+    assert_eq!(whole.taken(), []);
+    whole.message_of(0, DeviceId(0x20), 1);
+    assert_eq!(whole.taken(), [(0, 0, 8192)]);
+    assert!(whole.machine.violations().is_empty());
+}
+
+#[test]
+fn what_cannot_be_given_leaves_nothing_behind() {
+    let mut whole = Whole::new();
+    let host = (0, DeviceId(0x20));
+    let refused = |error: VitsError| Err(GiveError::Vits(error));
+    let known = VitsError::Known(GuestDeviceId(8));
+    assert_eq!(whole.give(0, 8, host, 4), refused(known));
+    let beyond = VitsError::DeviceId {
+        id: GuestDeviceId(0x1_0000),
+        bits: 16,
+    };
+    assert_eq!(whole.give(0, 0x1_0000, host, 4), refused(beyond));
+    assert_eq!(
+        whole.give(0, 9, host, 4096),
+        refused(VitsError::Events(4096))
+    );
+    // The same device for two domains.
+    let taken = GiveError::Its(ItsError::Known(DEVICE));
+    assert_eq!(whole.give(1, 9, (0, DEVICE), 4), Err(taken));
+    let none = GiveError::Its(ItsError::UnknownDevice(DEVICE));
+    assert_eq!(whole.give(1, 9, (2, DEVICE), 4), Err(none));
+    assert_eq!(whole.take(1, 9), (None, 1));
+    // The host's ITS knows none of it.
+    assert_eq!(whole.give(0, 9, host, 2048), Ok(()));
+    assert!(whole.machine.violations().is_empty());
+}
+
+#[test]
+fn a_device_with_many_events_is_taken_in_parts() {
+    let mut whole = Whole::new();
+    assert_eq!(whole.give(0, 0x10, (0, DeviceId(0x20)), 64), Ok(()));
+    whole.domains[0].guest.mapd(0x10, Some(6));
+    let device = DeviceId(0x10);
+    for event in 0..64 {
+        let map = Command::map(device, EventId(event), lpi(event), collection(0));
+        whole.run(0, map);
+    }
+    whole.message_of(0, DeviceId(0x20), 63);
+    let (taken, parts) = whole.take(0, 0x10);
+    assert_eq!((taken.is_some(), parts), (true, 3));
+    // What was pending is no more, and the guest cannot map what it has not.
+    assert_eq!(whole.taken(), []);
+    whole.message_of(0, DeviceId(0x20), 63);
+    assert_eq!(whole.taken(), []);
+    let refused = whole.domains[0].guest.vits.refused();
+    whole.run(0, Command::map(device, EventId(0), lpi(0), collection(0)));
+    assert_eq!(whole.domains[0].guest.vits.refused(), refused + 1);
+    assert_eq!(whole.take(0, 0x10), (None, 1));
+    assert!(whole.machine.violations().is_empty());
 }

@@ -3,6 +3,7 @@
 //! Others get `EPERM`, whatever they ask for. What takes long is done a part at a time: the call is
 //! made again until it is done, and what has been done is known by the domain that it is about.
 
+mod devices;
 mod info;
 mod life;
 mod memory;
@@ -118,6 +119,7 @@ fn perform(call: &Call<'_>, operation: DomctlOp) -> Outcome {
         DomctlOp::SetAddressSize => memory::set_address_size(call),
         DomctlOp::GetAddressSize => memory::get_address_size(call),
         DomctlOp::VuartOp => vuart_op(call),
+        DomctlOp::DeviceSupport => devices::support(call),
         // There is one node, and there are no ports on Arm: toolstacks ask all the same.
         DomctlOp::SetNodeAffinity | DomctlOp::SetTimeOffset | DomctlOp::IoportPermission => {
             call.target()?;
