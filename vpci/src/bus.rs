@@ -92,17 +92,33 @@ impl GuestPci {
         Ok(())
     }
 
-    /// Adds a function where there is room: beside other functions of the same device of the
-    /// machine, or as function 0 of the first free device from 1 on, as 0 is a host bridge's number.
-    pub fn add(&mut self, segment: u16, function: GuestFunction) -> Result<GuestSbdf, BusError> {
+    /// Where there is room for a function of the machine: beside other functions of the same device of
+    /// the machine, or as function 0 of the first free device from 1 on, as 0 is a host bridge's number.
+    pub fn free_place(&self, segment: u16, host: HostSbdf) -> Result<GuestSbdf, BusError> {
         let bridge = self.bridges.get(usize::from(segment));
         let bridge = bridge.ok_or(BusError::Full(segment))?;
-        let devfn = bridge.beside(function.host());
-        let devfn = devfn.or_else(|| bridge.free_device());
+        let devfn = bridge.beside(host).or_else(|| bridge.free_device());
         let devfn = devfn.ok_or(BusError::Full(segment))?;
-        let sbdf = GuestSbdf(Sbdf::new(segment, RequesterId::ari(0, devfn)));
+        Ok(GuestSbdf(Sbdf::new(segment, RequesterId::ari(0, devfn))))
+    }
+
+    /// Adds a function where there is room.
+    pub fn add(&mut self, segment: u16, function: GuestFunction) -> Result<GuestSbdf, BusError> {
+        let sbdf = self.free_place(segment, function.host())?;
         self.add_at(sbdf, function)?;
         Ok(sbdf)
+    }
+
+    /// Whether a function could be removed if nothing of it were mapped.
+    pub fn check_removal(&self, sbdf: GuestSbdf) -> Result<(), BusError> {
+        let devfn = place(sbdf)?;
+        let bridge = self.bridges.get(usize::from(sbdf.0.segment()));
+        let bridge = bridge.ok_or(BusError::NoBus(sbdf))?;
+        bridge.function(devfn).ok_or(BusError::NoFunction(sbdf))?;
+        match devfn % DEVICE == 0 && bridge.functions_of(devfn) > 1 {
+            true => Err(BusError::FunctionZero(sbdf)),
+            false => Ok(()),
+        }
     }
 
     /// Removes a function of which nothing is mapped any more.
@@ -113,10 +129,8 @@ impl GuestPci {
         if function.claims().next().is_some() {
             return Err(BusError::Mapped(sbdf));
         }
-        let others = bridge.functions_of(devfn);
-        if devfn % DEVICE == 0 && others > 1 {
-            return Err(BusError::FunctionZero(sbdf));
-        }
+        self.check_removal(sbdf)?;
+        let bridge = self.bridge_mut(sbdf)?;
         let slot = bridge.functions.get_mut(usize::from(devfn));
         let function = slot.and_then(Option::take);
         bridge.note_trapped(devfn);

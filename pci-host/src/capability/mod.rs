@@ -13,7 +13,7 @@ mod sr_iov;
 
 pub use express::{Express, PortType};
 pub use list::{Entry, List, ListFault, capabilities, extended_capabilities};
-pub use msi::{BarPlace, Msi, MsiX, MsiXFault};
+pub use msi::{BarPlace, Msi, MsiMessage, MsiX, MsiXFault};
 pub use power::{AdvancedFeatures, PowerManagement};
 pub use routing::{Acs, AcsFlags, Ari};
 pub use sr_iov::{Placement, SrIov};

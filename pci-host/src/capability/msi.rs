@@ -17,10 +17,25 @@ pub struct Msi {
     pub has_masks: bool,
 }
 
-/// MSI: enable, of message control.
+/// What a function's MSI is set to.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct MsiMessage {
+    /// Where messages are written.
+    pub address: u64,
+    /// What is written; vectors replace the low bits.
+    pub data: u16,
+    /// log2 of how many vectors.
+    pub vectors_log2: u8,
+    /// The vectors that are masked, where vectors can be.
+    pub mask: u32,
+}
+
+/// MSI: enable and how many vectors, of message control.
 const MSI_ENABLE: u16 = 1 << 0;
+const MSI_VECTORS: u16 = 0b111 << 4;
 /// MSI-X: enable and function mask, of message control.
 const MSI_X_ENABLE: u16 = 1 << 15;
+const MSI_X_MASK: u16 = 1 << 14;
 
 impl Msi {
     /// Reads the capability at `offset`.
@@ -55,6 +70,38 @@ impl Msi {
             if before & MSI_ENABLE != 0 {
                 function.write(control, before & !MSI_ENABLE);
             }
+        }
+    }
+
+    /// Has the function send messages. Nothing is sent while its registers change.
+    pub fn enable<C: ConfigAccess + ?Sized>(self, function: Function<'_, C>, message: MsiMessage) {
+        self.disable(function);
+        let write = |bytes, value: u32| {
+            if let Some(register) = at::<u32>(self.offset, bytes) {
+                function.write(register, value);
+            }
+        };
+        write(4, message.address as u32);
+        if self.is_64bit {
+            write(8, (message.address >> 32) as u32);
+        }
+        let data = if self.is_64bit { 12 } else { 8 };
+        if let Some(register) = at::<u16>(self.offset, data) {
+            function.write(register, message.data);
+        }
+        self.set_masks(function, message.mask);
+        if let Some(control) = at::<u16>(self.offset, 2) {
+            let vectors = u16::from(message.vectors_log2.min(self.vectors_log2)) << 4;
+            let others = function.read(control) & !MSI_VECTORS;
+            function.write(control, others | vectors | MSI_ENABLE);
+        }
+    }
+
+    /// Masks these vectors and no others, where vectors can be masked.
+    pub fn set_masks<C: ConfigAccess + ?Sized>(self, function: Function<'_, C>, mask: u32) {
+        let bytes = if self.is_64bit { 16 } else { 12 };
+        if let Some(register) = at::<u32>(self.offset, bytes).filter(|_| self.has_masks) {
+            function.write(register, mask);
         }
     }
 }
@@ -133,6 +180,15 @@ impl MsiX {
             if before & MSI_X_ENABLE != 0 {
                 function.write(control, before & !MSI_X_ENABLE);
             }
+        }
+    }
+
+    /// Turns the function's messages on, all vectors masked by `masked`, whatever the table says.
+    pub fn enable<C: ConfigAccess + ?Sized>(self, function: Function<'_, C>, masked: bool) {
+        if let Some(control) = at::<u16>(self.offset, 2) {
+            let others = function.read(control) & !MSI_X_MASK;
+            let mask = if masked { MSI_X_MASK } else { 0 };
+            function.write(control, others | MSI_X_ENABLE | mask);
         }
     }
 

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::HostSbdf;
 use crate::config::{ConfigAccess, ConfigOffset, Function};
-use crate::simulated::samples;
+use crate::header::Command;
+use crate::simulated::{Fabric, Slot, machines, samples};
 use crate::{Access, Width};
 
 /// Config space that is just bytes.
@@ -110,4 +111,55 @@ proptest! {
         let extended = extended_capabilities(function);
         prop_assert!(extended.entries.iter().all(|entry| entry.offset.get() >= 0x100));
     }
+}
+
+/// A function behind nothing, and its requester id.
+fn alone(function: crate::simulated::SimFunction) -> (Fabric, crate::Device) {
+    let fabric = Fabric::new([Slot::new(1, 0, function)]);
+    let bridge = machines::ecam(&fabric, 0, crate::bridge::BusRange::ALL);
+    let mut devices = crate::enumerate::enumerate(&bridge, &fabric).devices;
+    Function::new(&bridge, devices[0].sbdf).write(crate::header::COMMAND, Command::BUS_MASTER);
+    (fabric, devices.remove(0))
+}
+
+#[test]
+fn messages_are_sent_as_they_are_set_up() {
+    let (fabric, device) = alone(samples::nvme());
+    let bridge = machines::ecam(&fabric, 0, crate::bridge::BusRange::ALL);
+    let function = Function::new(&bridge, device.sbdf);
+    let (msi, requester) = (device.msi.unwrap(), device.sbdf.requester());
+    assert_eq!(fabric.raise(requester, 0), None);
+    let message = MsiMessage {
+        address: 0x12_3456_7890,
+        data: 0x1230,
+        vectors_log2: 2,
+        mask: 0b100,
+    };
+    msi.enable(function, message);
+    let sent = |vector| {
+        let sent = fabric.raise(requester, vector)?;
+        Some((sent.address, sent.data))
+    };
+    assert_eq!(sent(3), Some((0x12_3456_7890, 0x1233)));
+    assert_eq!((sent(2), sent(4)), (None, None));
+    msi.set_masks(function, 0b1000);
+    assert_eq!(sent(3), None);
+    msi.disable(function);
+    assert_eq!(sent(1), None);
+}
+
+#[test]
+fn msi_x_is_turned_on_with_and_without_its_function_mask() {
+    let (fabric, device) = alone(samples::nvme());
+    let bridge = machines::ecam(&fabric, 0, crate::bridge::BusRange::ALL);
+    let function = Function::new(&bridge, device.sbdf);
+    let msi_x = device.msi_x.unwrap();
+    let control = Register::<u16>::new(msi_x.offset.checked_add(2).unwrap()).unwrap();
+    let table = 32;
+    msi_x.enable(function, true);
+    assert_eq!(function.read(control), 0xc000 | table);
+    msi_x.enable(function, false);
+    assert_eq!(function.read(control), 0x8000 | table);
+    msi_x.disable(function);
+    assert_eq!(function.read(control), table);
 }

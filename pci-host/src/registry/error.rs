@@ -23,6 +23,9 @@ pub enum Refusal<D: fmt::Display> {
     /// A BAR has no address.
     #[error("BAR {0} has no address: the host bridge's windows are full")]
     NoAddress(u8),
+    /// A BAR does not begin where a page does.
+    #[error("BAR {0} begins inside a page")]
+    InsidePage(u8),
     /// A BAR is in a page with that of another function.
     #[error("BAR {bar} is in a page with registers of {other}")]
     SharedPage {

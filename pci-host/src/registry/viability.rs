@@ -22,6 +22,22 @@ impl<D: DomainName> Registry<D> {
         Ok(refusal)
     }
 
+    /// Why a function cannot be assigned to `domain`, even once it is reset; `None` if a reset is all
+    /// that may be missing.
+    pub fn refusal_after_reset(
+        &self,
+        sbdf: HostSbdf,
+        domain: D,
+    ) -> Result<Option<Refusal<D>>, RegistryError<D>> {
+        let entry = self.get(sbdf)?;
+        let refusal = self
+            .lasting_refusal(sbdf)?
+            .or_else(|| owner_refusal(entry))
+            .filter(|refusal| !matches!(refusal, Refusal::NotReset(_)))
+            .or_else(|| self.group_refusal(entry, domain));
+        Ok(refusal)
+    }
+
     /// Why a function could not be assigned, whoever had it; `None` if nothing is in the way.
     pub fn lasting_refusal(&self, sbdf: HostSbdf) -> Result<Option<Refusal<D>>, RegistryError<D>> {
         let entry = self.get(sbdf)?;
@@ -48,7 +64,9 @@ impl<D: DomainName> Registry<D> {
             None => Some(Refusal::NoAddress(number)),
             Some(pages) => self
                 .sharer(entry, pages)
-                .map(|other| Refusal::SharedPage { bar: number, other }),
+                .map(|other| Refusal::SharedPage { bar: number, other })
+                // A guest could not know where in the page its registers begin.
+                .or_else(|| (bar.address != Some(pages.0)).then_some(Refusal::InsidePage(number))),
         })
     }
 

@@ -67,6 +67,14 @@ impl Mapping {
         self.holes.iter().any(|hole| hole.contains(&offset))
     }
 
+    /// The host's pages of what is trapped.
+    pub fn holes(&self) -> impl Iterator<Item = HpaRange> {
+        self.holes.iter().filter_map(|hole| {
+            let start = self.host.start().checked_add(hole.start)?;
+            HpaRange::new(start, hole.end.checked_sub(hole.start)?)
+        })
+    }
+
     /// Whether mapping it has failed.
     pub fn has_failed(&self) -> bool {
         self.failed

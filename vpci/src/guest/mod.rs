@@ -76,6 +76,8 @@ pub struct GuestFunction {
     moved: bool,
     can_reset: bool,
     reset_wanted: bool,
+    /// It leaves the guest, who does not find it any more.
+    withdrawn: bool,
     msi: Option<GuestMsi>,
     msi_changed: bool,
     msi_x: Option<GuestMsiX>,
@@ -107,6 +109,7 @@ impl GuestFunction {
                 .express
                 .is_some_and(|express| express.function_level_reset),
             reset_wanted: false,
+            withdrawn: false,
             msi: made.msi,
             msi_changed: false,
             msi_x: made.msi_x,
@@ -189,6 +192,9 @@ impl GuestFunction {
 
     /// Reads config space.
     pub fn read<C: ConfigAccess + ?Sized>(&self, config: &C, access: GuestAccess) -> u64 {
+        if self.withdrawn {
+            return access.ones();
+        }
         let function = Function::new(config, self.host);
         access.lanes().fold(0, |sum, placed| {
             sum | placed.to_access(self.read_dword(function, placed.lane.dword()))
@@ -197,6 +203,9 @@ impl GuestFunction {
 
     /// Writes config space. What has to happen is to be asked for before the guest goes on.
     pub fn write<C: ConfigAccess + ?Sized>(&mut self, config: &C, access: GuestAccess, value: u64) {
+        if self.withdrawn {
+            return;
+        }
         let function = Function::new(config, self.host);
         for placed in access.lanes() {
             let bits = placed.from_access(value);
@@ -320,12 +329,18 @@ impl GuestFunction {
         self.sync_command(function);
     }
 
-    /// Takes the function from the guest: nothing is mapped any more when all effects are carried
-    /// out.
+    /// Takes the function from the guest, to whom it is absent from now on: nothing is mapped any more
+    /// when all effects are carried out.
     pub fn withdraw<C: ConfigAccess + ?Sized>(&mut self, config: &C) {
         let function = Function::new(config, self.host);
         self.begin_reset(function);
         self.reset_wanted = false;
+        self.withdrawn = true;
+    }
+
+    /// Whether that has begun.
+    pub fn is_withdrawn(&self) -> bool {
+        self.withdrawn
     }
 }
 

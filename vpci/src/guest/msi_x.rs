@@ -82,6 +82,16 @@ impl GuestMsiX {
         self.table.fill([0, 0, 0, MASKED]);
     }
 
+    /// Where the table is.
+    pub fn table(&self) -> BarPlace {
+        self.capability.table
+    }
+
+    /// Whether the guest has enabled it.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
+    }
+
     /// Reads id, next and message control.
     pub fn read_control(&self) -> u32 {
         let mut control = u32::from(self.header);

@@ -548,6 +548,31 @@ fn what_is_withdrawn_is_mapped_nowhere() {
     assert_eq!(size(&after, true), 0);
     assert_eq!(setup.hardware(4, Width::Word) & 7, 0);
     assert!(setup.guest.claims().next().is_none());
+    // The guest does not find it any more, and cannot bring it back.
+    setup.write(0x18, 4, 0x40);
+    setup.write(4, 2, 6);
+    assert_eq!(setup.read(0, 4), u32::MAX);
+    assert_eq!(
+        (setup.next(), setup.hardware(4, Width::Word) & 7),
+        (None, 0)
+    );
+}
+
+#[test]
+fn the_table_and_the_pages_that_are_trapped_are_where_the_host_has_them() {
+    let mut setup = set_up(samples::nvme());
+    let bar = setup.device.bars[0].unwrap().address.unwrap();
+    let table = Some(Hpa::new(bar + 0x3000));
+    assert_eq!(setup.guest.msi_x_table(), table);
+    let pages: Vec<_> = setup.guest.trapped_pages().collect();
+    assert_eq!(
+        pages,
+        [HpaRange::new(Hpa::new(bar + 0x3000), 0x1000).unwrap()]
+    );
+    assert!(!setup.guest.msi_x_enabled());
+    let at = setup.capability(Id::MSI_X);
+    setup.write(at + 2, 2, 0x8000);
+    assert!(setup.guest.msi_x_enabled());
 }
 
 /// Offsets that guests write to, and others.

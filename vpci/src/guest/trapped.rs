@@ -1,7 +1,8 @@
 //! Accesses to pages of a BAR that are not mapped.
 
-use xen_types::{Gpa, GpaRange};
+use xen_types::{Gpa, GpaRange, Hpa, HpaRange};
 
+use super::msi_x::GuestMsiX;
 use super::{GuestBar, GuestFunction, Trapped};
 
 impl GuestFunction {
@@ -38,5 +39,23 @@ impl GuestFunction {
         let mappings = self.mappings.iter().flatten();
         let with_holes = mappings.filter(|mapping| mapping.has_holes());
         with_holes.filter_map(|mapping| mapping.claim())
+    }
+
+    /// The host's pages of all BARs that are trapped, whether or not the guest has the BARs anywhere.
+    pub fn trapped_pages(&self) -> impl Iterator<Item = HpaRange> {
+        let mappings = self.mappings.iter().flatten();
+        mappings.flat_map(|mapping| mapping.holes())
+    }
+
+    /// Where the host has the table of MSI-X.
+    pub fn msi_x_table(&self) -> Option<Hpa> {
+        let place = self.msi_x.as_ref()?.table();
+        let bar = self.bar(place.bar)?;
+        bar.host().start().checked_add(place.offset.into())
+    }
+
+    /// Whether the guest has enabled MSI-X.
+    pub fn msi_x_enabled(&self) -> bool {
+        self.msi_x.as_ref().is_some_and(GuestMsiX::is_enabled)
     }
 }
