@@ -77,8 +77,8 @@ layout! {
         10 vendor: u16,
         /// PCI device id.
         12 device: u16,
-        /// Padding.
-        14 pad: u16,
+        /// Of a guest's: where the guest sees it, `bus << 8 | devfn` of its segment 0.
+        14 virtual_bdf: u16,
         /// Class code, 24 bits.
         16 class: u32,
         /// The group that moves as one: the name of its first function.

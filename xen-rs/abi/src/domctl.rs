@@ -83,6 +83,8 @@ numbers! {
         SetPagingMempoolSize = 86,
         /// Cache colours, which are not supported.
         SetLlcColors = 89,
+        /// [`AssignFunction`]. Xen has no such thing.
+        AssignFunction = 0x5852_0001,
         /// [`DeviceSupport`]. Xen has no such thing.
         DeviceSupport = 0x5852_0002,
     }
@@ -196,6 +198,8 @@ pub const VUART_VPL011: u32 = 0;
 pub const DEVICE_PCI: u32 = 0;
 /// See [`DEVICE_PCI`].
 pub const DEVICE_DT: u32 = 1;
+/// [`AssignFunction::slot`] for any.
+pub const ANY_SLOT: u8 = 0xff;
 /// Most pages of a [`CacheFlush`] (`2^MAX_ORDER`).
 pub const CACHE_FLUSH_PAGES: u64 = 1 << 18;
 
@@ -483,6 +487,18 @@ layout! {
         12 pad: u32,
         /// A node's path, without a zero at its end.
         16 path: GuestHandle,
+    }
+
+    /// A PCI function for a domain, at a place of its virtual bus.
+    pub struct AssignFunction: 8 {
+        /// The function, `segment << 16 | bus << 8 | devfn`.
+        0 sbdf: u32,
+        /// Device number on the virtual bus; [`ANY_SLOT`] for the first that is free.
+        4 slot: u8,
+        /// Padding.
+        5 pad: u8,
+        /// Out: where the domain sees it, `bus << 8 | devfn` of its segment 0.
+        6 virtual_bdf: u16,
     }
 
     /// What devices of a domain have.

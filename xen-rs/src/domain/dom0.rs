@@ -199,6 +199,7 @@ pub fn build(from: &Ingredients<'_>, kernel: &Module<'static>) -> Result<(), Bui
             },
             spis: vgic.spis() as u32,
         },
+        pci: None,
         vuart: Once::new(),
         _place: place,
         complaints: Complaints::new(),

@@ -30,6 +30,7 @@ use crate::gic::its;
 use crate::lock::IrqLock;
 use crate::memory::page::Page;
 use crate::memory::{heap, shortage};
+use crate::pci::GuestBus;
 
 /// Tables of a guest whose toolstack has not said how many it may have.
 const DEFAULT_TABLES: u64 = 16;
@@ -145,10 +146,14 @@ impl Request {
 }
 
 impl Request {
+    /// Whether the guest may have devices.
+    const fn may_have_devices(&self) -> bool {
+        self.flags & create_flags::IOMMU != 0
+    }
+
     /// Whether the guest has an ITS: its devices could use it.
     fn has_its(&self) -> bool {
-        let may_have_devices = self.flags & create_flags::IOMMU != 0;
-        may_have_devices
+        self.may_have_devices()
             && self.version == Version::V3
             && its::services().is_some_and(|its| its.count() > 0)
     }
@@ -205,6 +210,7 @@ pub fn create(request: &Request, place: Reserved) -> Result<Arc<Domain>, Errno> 
         handle: IrqLock::new(request.handle),
         gic_frames,
         messages,
+        pci: request.may_have_devices().then(GuestBus::new),
         vuart: Once::new(),
         timers: TIMERS,
         vcpus: create_vcpus(request.vcpus)?,

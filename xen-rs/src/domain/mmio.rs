@@ -8,7 +8,7 @@ use xen_types::Gpa;
 use super::messages::Register;
 use super::run::Running;
 use super::vuart::Vuart;
-use crate::pci::{self, Place};
+use crate::pci::{self, Answer, GuestBus, GuestPlace, Place};
 
 /// Carries out the access that took the vCPU out, or gives it the abort that hardware would.
 pub fn access(running: &mut Running<'_>) {
@@ -64,6 +64,7 @@ fn emulate(running: &mut Running<'_>) -> Option<()> {
             register.access(running.domain, request, &mut running.effects)
         }
         Device::Pci(place) => return emulate_pci(running, place, access),
+        Device::GuestPci(bus, place) => return emulate_guest_pci(running, bus, place, access),
         Device::Vuart(vuart, offset) => {
             let request = request(offset);
             let (domain, effects) = (running.domain, &mut running.effects);
@@ -95,14 +96,45 @@ fn emulate_pci(running: &mut Running<'_>, place: Place, access: MmioAccess) -> O
     Some(())
 }
 
+#[inline(never)]
+fn emulate_guest_pci(
+    running: &mut Running<'_>,
+    bus: &GuestBus,
+    place: GuestPlace,
+    access: MmioAccess,
+) -> Option<()> {
+    let (domain, bytes) = (running.domain, u16::from(access.bytes));
+    let answer = if access.write {
+        let value = running.context.register(access.register);
+        bus.write(domain, place, bytes, access.stored(value))
+    } else {
+        bus.read(domain, place, bytes)
+    };
+    let value = match answer {
+        Answer::Value(value) => value,
+        Answer::Again => return Some(()),
+        // Something may have been mapped meanwhile.
+        Answer::Nothing if is_mapped_by_now(running) => return Some(()),
+        Answer::Nothing => u64::MAX,
+    };
+    if !access.write {
+        let value = access.loaded(value);
+        running.context.set_register(access.register, value);
+    }
+    running.context.skip_instruction();
+    Some(())
+}
+
 /// What is emulated.
 enum Device<'a> {
     /// A register of the interrupt controller.
     Gic(Region, u32),
     /// A register of an ITS.
     Its(Register<'a>),
-    /// A host bridge.
+    /// A host bridge of the machine.
     Pci(Place),
+    /// A guest's host bridge.
+    GuestPci(&'a GuestBus, GuestPlace),
     /// A register of the serial port.
     Vuart(&'a Vuart, u32),
 }
@@ -126,11 +158,21 @@ impl super::Domain {
         let gic = self.gic_register(address);
         gic.map(|(region, offset)| Device::Gic(region, offset))
             .or_else(|| self.messages.register(address).map(Device::Its))
-            .or_else(|| pci::find(self.id, address).map(Device::Pci))
+            .or_else(|| self.host_bridge_at(address))
             .or_else(|| {
                 let register = self.vuart_register(address);
                 register.map(|(vuart, offset)| Device::Vuart(vuart, offset))
             })
+    }
+
+    #[inline]
+    fn host_bridge_at(&self, address: Gpa) -> Option<Device<'_>> {
+        if self.id == pci::HARDWARE_DOMAIN {
+            return pci::find(address).map(Device::Pci);
+        }
+        let bus = self.pci.as_ref()?;
+        let place = bus.find(address)?;
+        Some(Device::GuestPci(bus, place))
     }
 
     /// The register of the interrupt controller at an address.

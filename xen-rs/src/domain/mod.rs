@@ -52,9 +52,7 @@ use self::complaints::Complaints;
 use self::grants::Grants;
 use self::interrupts::Masking;
 use self::messages::Messages;
-#[allow(unused_imports)] // Until functions are given to guests.
-pub use self::messages::MessagesError;
-pub use self::messages::take as take_message;
+pub use self::messages::{MessagesError, take as take_message};
 use self::reservation::Pending;
 use self::space::{Space, Translation};
 use self::table::Reserved;
@@ -65,6 +63,7 @@ use self::vuart::Vuart;
 use crate::gic;
 use crate::lock::IrqLock;
 use crate::memory::page::Page;
+use crate::pci::GuestBus;
 
 /// A domain.
 pub struct Domain {
@@ -94,6 +93,8 @@ pub struct Domain {
     pub gic_frames: Vec<(Region, GpaRange)>,
     /// What it has for messages of its devices.
     pub messages: Messages,
+    /// The functions of the machine that it has, if it may have some.
+    pub pci: Option<GuestBus>,
     /// Its serial port.
     pub vuart: Once<Vuart>,
     /// Where its timers interrupt.

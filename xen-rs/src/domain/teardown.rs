@@ -2,10 +2,11 @@
 //! still there leads to what is gone.
 //!
 //! 1. Its vCPUs leave their CPUs for good.
-//! 2. No device's message arrives for it any more.
-//! 3. Its event channels are closed, so that nobody writes to its pages any more.
-//! 4. What it has mapped of others' grants is given back.
-//! 5. Its space is closed: nothing is mapped any more; then what is goes, block by block.
+//! 2. The machine's functions that it has go back to quarantine, and reach its memory no more.
+//! 3. No device's message arrives for it any more.
+//! 4. Its event channels are closed, so that nobody writes to its pages any more.
+//! 5. What it has mapped of others' grants is given back.
+//! 6. Its space is closed: nothing is mapped any more; then what is goes, block by block.
 //!
 //! Then nobody can name it any more, unless another domain has mapped a grant of its: it stays as one
 //! that is dying until the last is given back. Frames that others have mapped are free when the last
@@ -19,6 +20,7 @@ use super::events::{self, All};
 use super::grants::Memory;
 use super::{Domain, schedule, table};
 use crate::memory::frames;
+use crate::pci;
 
 /// Ports, mappings of grants, and blocks of memory in one go.
 const PORTS: u32 = 64;
@@ -37,6 +39,7 @@ pub struct Teardown {
 enum Step {
     #[default]
     Vcpus,
+    Devices,
     Messages,
     Ports,
     /// Handles below this are free.
@@ -99,8 +102,12 @@ fn perform(domain: &Domain, step: Step) -> Step {
             }
             schedule::dismiss(domain);
             domain.ports.lock().retire();
-            Step::Messages
+            Step::Devices
         }
+        Step::Devices => match pci::take_back_all(domain) {
+            pci::Progress::Done(()) => Step::Messages,
+            pci::Progress::Again => Step::Devices,
+        },
         Step::Messages if domain.take_some_messages() => Step::Messages,
         Step::Messages => Step::Ports,
         Step::Ports if event::close_some(&All, domain.id, PORTS) => Step::Ports,

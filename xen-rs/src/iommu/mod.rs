@@ -78,6 +78,9 @@ pub enum AttachError {
     /// Its IOMMU did not start.
     #[error("its IOMMU {0} does not work")]
     Broken(String),
+    /// Its IOMMU does nothing.
+    #[error("its IOMMU {0} lets everything pass")]
+    Passes(String),
     /// Its IOMMU knows it by something else than a stream id.
     #[error("its IOMMU {0} knows it by {1} numbers, not by one")]
     Cells(String, usize),
@@ -310,6 +313,19 @@ pub fn attach_nodes(masters: &[Master], domain: DomId, stage2: Stage2) {
         if let Err(error) = attached {
             warn!("iommu: {}: its DMA is blocked: {error}", master.path);
         }
+    }
+}
+
+/// Whether an IOMMU holds back what a PCI function does by a stream.
+///
+/// # Errors
+/// [`AttachError`].
+pub fn check_isolates(stream: MappedId) -> Result<(), AttachError> {
+    let unit = find(stream.controller)?;
+    match unit.state {
+        State::Isolates(_) => Ok(()),
+        State::Passes => Err(AttachError::Passes(unit.path.clone())),
+        State::Broken => Err(AttachError::Broken(unit.path.clone())),
     }
 }
 

@@ -43,6 +43,23 @@ pub fn restore(domain: &Domain, sbdf: HostSbdf) {
     }
 }
 
+/// The way of a function's messages by its own requester id.
+pub fn source(pci: &Pci, sbdf: HostSbdf) -> Option<Source> {
+    let routes = &pci.description(sbdf)?.routes;
+    its::services()?.route(routes.message_source(sbdf.requester())?)
+}
+
+/// How many messages a function tells apart at most.
+pub fn events(pci: &Pci, sbdf: HostSbdf) -> u32 {
+    let registry = pci.registry.lock();
+    let Ok(device) = registry.get(sbdf).map(Entry::device) else {
+        return 0;
+    };
+    let msi = device.msi.map_or(0, |msi| 1_u32 << msi.vectors_log2.min(5));
+    let msi_x = device.msi_x.map_or(0, |msi_x| msi_x.vectors.into());
+    msi.max(msi_x)
+}
+
 impl Pci {
     /// How messages of a function arrive, whichever requester id they have.
     fn sources(&self, sbdf: HostSbdf) -> Vec<Source> {

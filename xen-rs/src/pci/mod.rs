@@ -7,16 +7,23 @@
 //! - `view`: the bus as the control domain finds it, trapped from the start.
 //! - `quarantine`: functions that it does not have.
 //! - `told`: what it says itself of its functions.
+//! - `assign` and `take_back`: functions that guests get and lose; `resets` in between.
+//! - `guest`: a guest's bus.
 //! - `listing`: what a toolstack is told of each function.
 //! - `messages`: their message interrupts.
 //! - `registers`: how `pci-host` reaches registers.
 //!
-//! Locks are taken in this order: the state of a view, the registry, then what mapping and IOMMUs need.
+//! Locks are taken in this order: the state of a view or of a guest's bus, the registry, then what mapping
+//! and IOMMUs need.
 
+mod assign;
+mod guest;
 mod listing;
 mod messages;
 mod quarantine;
 mod registers;
+mod resets;
+mod take_back;
 pub mod told;
 mod view;
 
@@ -36,9 +43,12 @@ use spin::Once;
 use xen_abi::DomId;
 use xen_types::HpaRange;
 
+pub use self::assign::{assign, can_assign, test};
+pub use self::guest::{Answer, GuestBus, GuestPlace, Slot};
 pub use self::listing::{Listed, list, look_up};
 pub use self::quarantine::{QuarantineError, hide, hides_any, owner, quarantine, release};
 use self::registers::{Aborting, Clock, Memory};
+pub use self::take_back::{take_back, take_back_all};
 use self::view::View;
 pub use self::view::{Place, find, introduce};
 use crate::lock::IrqLock;
@@ -46,6 +56,16 @@ use crate::memory::device::{self, MapError};
 
 /// The domain that has the machine's devices.
 pub const HARDWARE_DOMAIN: DomId = DomId::new(0);
+
+/// How far something is that is done a part at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Progress<T> {
+    /// It is done.
+    Done(T),
+    /// There is more to do, or another CPU is at it.
+    Again,
+}
 
 /// What is known of the machine's PCI.
 struct Pci {

@@ -27,7 +27,7 @@ use xen_core::paging::stage2::Attributes;
 use xen_types::{Gpa, GpaRange, HpaRange};
 
 use super::registers::Aborting;
-use super::{HARDWARE_DOMAIN, PCI, Pci, VIEWS, told};
+use super::{PCI, Pci, VIEWS, told};
 use crate::domain::{Domain, space};
 use crate::lock::IrqLock;
 use crate::memory::device;
@@ -73,12 +73,9 @@ pub enum Place {
     Window,
 }
 
-/// What is at an address of a domain; `None` where no host bridge is.
+/// What is at an address of the hardware domain; `None` where no host bridge is.
 #[inline]
-pub fn find(domain: DomId, address: Gpa) -> Option<Place> {
-    if domain != HARDWARE_DOMAIN {
-        return None;
-    }
+pub fn find(address: Gpa) -> Option<Place> {
     VIEWS.get()?.iter().find_map(|view| {
         if view.registers.contains(address) {
             let offset = address.get().wrapping_sub(view.registers.start().get());

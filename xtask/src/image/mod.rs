@@ -23,7 +23,7 @@ use header::EarlyConsole;
 pub const PACKAGE: &str = "xen-rs";
 
 /// The image file may not be larger.
-pub const SIZE_LIMIT: u64 = 13 << 17;
+pub const SIZE_LIMIT: u64 = 14 << 17;
 
 /// What a boot loader maps and debuggers read.
 pub struct Image {

@@ -15,9 +15,9 @@ use xen_abi::sysctl::{self, SysctlHeader};
 use xen_abi::{DomId, Errno};
 
 use super::Outcome;
-use crate::domain::Domain;
 use crate::domain::memory::{read, write};
 use crate::domain::run::Running;
+use crate::domain::{Domain, table};
 use crate::pci::{self, Listed, QuarantineError};
 
 /// Most entries that one call writes: the caller goes on from there.
@@ -127,13 +127,24 @@ fn entry(listed: &Listed) -> AssignableEntry {
         domain: owner,
         vendor: listed.vendor,
         device: listed.device,
-        pad: 0,
+        virtual_bdf: place(listed),
         class: listed.class,
         group: number_of(listed.group),
         reset: reset.number(),
         bridge: bridge.map_or(0, number_of),
         reason: reason.unwrap_or([0; REASON]),
     }
+}
+
+/// Where the guest that has a function sees it.
+fn place(listed: &Listed) -> u16 {
+    let Owner::Domain(id) = listed.owner else {
+        return 0;
+    };
+    let guest = table::lookup(id);
+    let bus = guest.as_ref().and_then(|guest| guest.pci.as_ref());
+    let place = bus.and_then(|bus| bus.find_function(listed.sbdf));
+    place.map_or(0, |place| place.0.requester().bits())
 }
 
 /// A text with zeros behind it, and at least one; what is too long ends before.

@@ -99,7 +99,6 @@ impl Messages {
     }
 }
 
-#[allow(dead_code)] // Until functions are given to guests.
 impl Domain {
     /// The ITS for devices that the domain is given. The control domain has those that it finds.
     fn given_its(&self) -> Option<&VirtualIts> {

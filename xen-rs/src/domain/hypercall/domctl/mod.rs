@@ -3,6 +3,7 @@
 //! Others get `EPERM`, whatever they ask for. What takes long is done a part at a time: the call is
 //! made again until it is done, and what has been done is known by the domain that it is about.
 
+mod assign;
 mod devices;
 mod info;
 mod life;
@@ -120,6 +121,10 @@ fn perform(call: &Call<'_>, operation: DomctlOp) -> Outcome {
         DomctlOp::GetAddressSize => memory::get_address_size(call),
         DomctlOp::VuartOp => vuart_op(call),
         DomctlOp::DeviceSupport => devices::support(call),
+        DomctlOp::AssignDevice => assign::device(call),
+        DomctlOp::AssignFunction => assign::at_slot(call),
+        DomctlOp::TestAssignDevice => assign::test(call),
+        DomctlOp::DeassignDevice => assign::take_back(call),
         // There is one node, and there are no ports on Arm: toolstacks ask all the same.
         DomctlOp::SetNodeAffinity | DomctlOp::SetTimeOffset | DomctlOp::IoportPermission => {
             call.target()?;
