@@ -13,6 +13,7 @@
 //! | [`gzip`] | what is in a packed file |
 //! | [`hvm_params`] | which parameters a domain has |
 //! | [`input`] | who gets what is typed |
+//! | [`intx`] | which functions assert a line that domains share, and who hears of it |
 //! | [`its`] | how devices' messages become LPIs, and whose each is |
 //! | [`kernel`] | whether a file is a kernel, and where its pieces go |
 //! | [`life`] | whether a domain may run, and how it has ended |
@@ -46,6 +47,7 @@ pub mod guest_memory;
 pub mod gzip;
 pub mod hvm_params;
 pub mod input;
+pub mod intx;
 pub mod its;
 pub mod kernel;
 pub mod life;

@@ -198,6 +198,8 @@ fn carry_out_physical(effects: &mut Effects) {
             Physical::Disable(id) => gic::disable(id),
             Physical::Deactivate(id) => gic::deactivate(id),
             Physical::Configure(id, trigger) => gic::configure(id, trigger),
+            // Nothing is watched yet.
+            Physical::Ended(_) => {}
         }
     }
 }

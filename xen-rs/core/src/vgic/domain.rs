@@ -10,7 +10,7 @@ use super::cpu::Cpu;
 use super::deliver;
 use super::distributor::Distributor;
 use super::effects::{CpuId, CpuSet, Effects};
-use super::irq::Irq;
+use super::irq::{Irq, Link};
 use super::lpi::{GuestMemory, Lpis};
 use super::lr::{Format, ListRegisters};
 use super::mmio::{Access, Direction, bank, lpi, redistributor, v2, v3};
@@ -410,10 +410,24 @@ impl<L: Locking> Vgic<L> {
     /// # Errors
     /// [`LinkError`]: there is no such interrupt, or it is in use.
     pub fn link(&self, spi: Spi, physical: IntId, effects: &mut Effects) -> Result<(), LinkError> {
+        self.link_shared(spi, Link::Physical(physical), effects)
+    }
+
+    /// Has the hypervisor told when the guest is done with a shared interrupt that it
+    /// [injects][Vgic::inject], by [`Physical::Ended`](super::Physical::Ended): the guest has taken and
+    /// ended it, or dropped it.
+    ///
+    /// # Errors
+    /// [`LinkError`]: there is no such interrupt, or it is in use.
+    pub fn watch(&self, spi: Spi, effects: &mut Effects) -> Result<(), LinkError> {
+        self.link_shared(spi, Link::Hypervisor(spi), effects)
+    }
+
+    fn link_shared(&self, spi: Spi, link: Link, effects: &mut Effects) -> Result<(), LinkError> {
         self.distributor
             .with(|distributor| {
                 distributor.update(spi, effects, |irq, effects| {
-                    irq.link_to(physical, effects)
+                    irq.link_to(link, effects)
                         .then_some(())
                         .ok_or(LinkError::Busy(spi.into()))
                 })
@@ -421,7 +435,7 @@ impl<L: Locking> Vgic<L> {
             .unwrap_or(Err(LinkError::Missing(spi.into())))
     }
 
-    /// The same for a private interrupt of one CPU.
+    /// The same as [`Vgic::link`] for a private interrupt of one CPU.
     ///
     /// # Errors
     /// [`LinkError`]: there is no such CPU, or the interrupt is in use.
@@ -437,7 +451,7 @@ impl<L: Locking> Vgic<L> {
             .and_then(|private| {
                 private.cpu.with(|cpu| {
                     cpu.update(ppi.into(), effects, |irq, effects| {
-                        irq.link_to(physical, effects)
+                        irq.link_to(Link::Physical(physical), effects)
                             .then_some(())
                             .ok_or(LinkError::Busy(ppi.into()))
                     })

@@ -1,7 +1,7 @@
 //! What an operation on the controller asks of its caller.
 
 use arrayvec::ArrayVec;
-use xen_types::{IntId, Trigger};
+use xen_types::{IntId, Spi, Trigger};
 
 /// Most requests that one operation has: an access changes 32 interrupts at most, reading list
 /// registers back 16, and the count of ends without a list register is below 32.
@@ -122,6 +122,9 @@ pub enum Physical {
     Deactivate(IntId),
     /// Make it edge- or level-triggered.
     Configure(IntId, Trigger),
+    /// The guest is done with this interrupt of its, which stands for what the hypervisor wants
+    /// ([`super::Vgic::watch`]).
+    Ended(Spi),
 }
 
 /// What the caller must do, after it has let go of all locks. Collected over any number of

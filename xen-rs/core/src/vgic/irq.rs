@@ -4,7 +4,7 @@
 //! changes its pending and active state, and what is written here meanwhile is applied when the
 //! list register is read back.
 
-use xen_types::{IntId, Trigger};
+use xen_types::{IntId, Spi, Trigger};
 
 use super::effects::{Effects, Physical};
 use super::lr::{Backing, ListRegister};
@@ -48,6 +48,24 @@ bitflags::bitflags! {
     }
 }
 
+/// Whom what a guest does with an interrupt concerns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Link {
+    /// The physical interrupt that it stands for.
+    Physical(IntId),
+    /// The hypervisor, which wants to know when the guest is done with it: its own number.
+    Hypervisor(Spi),
+}
+
+impl Link {
+    const fn physical(self) -> Option<IntId> {
+        match self {
+            Self::Physical(id) => Some(id),
+            Self::Hypervisor(_) => None,
+        }
+    }
+}
+
 /// The state of a virtual interrupt.
 #[derive(Clone, Debug)]
 pub struct Irq {
@@ -57,7 +75,7 @@ pub struct Irq {
     sources: u8,
     /// The source that is active or in the list register, for SGIs of GICv2.
     source: u8,
-    link: Option<IntId>,
+    link: Option<Link>,
 }
 
 /// What decides where an interrupt must be queued, and what the physical one must do: flags,
@@ -156,8 +174,8 @@ impl Irq {
     }
 
     /// The physical interrupt that it stands for.
-    pub const fn link(&self) -> Option<IntId> {
-        self.link
+    pub fn link(&self) -> Option<IntId> {
+        self.link.and_then(Link::physical)
     }
 
     /// The source CPUs that it is pending from, a bit each; for SGIs of GICv2.
@@ -219,14 +237,24 @@ impl Irq {
     /// Asks of the physical interrupt what the change from `before` means for it.
     #[inline]
     pub(super) fn report(&self, before: Status, effects: &mut Effects) {
-        if let Some(physical) = self.link {
-            self.report_to(physical, before, effects);
+        if let Some(link) = self.link {
+            self.report_to(link, before, effects);
         }
     }
 
     #[inline(never)]
-    fn report_to(&self, physical: IntId, before: Status, effects: &mut Effects) {
+    fn report_to(&self, link: Link, before: Status, effects: &mut Effects) {
         let now = self.status();
+        let is_done = before.is_busy() && !now.is_busy();
+        let physical = match link {
+            Link::Physical(physical) => physical,
+            Link::Hypervisor(own) => {
+                if is_done {
+                    effects.physical(Physical::Ended(own));
+                }
+                return;
+            }
+        };
         let changed = now.flags().symmetric_difference(before.flags());
         if changed.contains(Flags::EDGE) {
             effects.physical(Physical::Configure(physical, self.trigger()));
@@ -238,7 +266,7 @@ impl Irq {
                 Physical::Disable(physical)
             });
         }
-        if before.is_busy() && !now.is_busy() {
+        if is_done {
             effects.physical(Physical::Deactivate(physical));
         }
     }
@@ -259,13 +287,16 @@ impl Irq {
         self.flags.set(Flags::EDGE, trigger == Trigger::Edge);
     }
 
-    /// Stands for a physical interrupt from now on. Returns whether it was free for that.
-    pub(super) fn link_to(&mut self, physical: IntId, effects: &mut Effects) -> bool {
+    /// Stands for a physical interrupt, or for what the hypervisor wants, from now on. Returns whether
+    /// it was free for that.
+    pub(super) fn link_to(&mut self, link: Link, effects: &mut Effects) -> bool {
         if self.link.is_some() || self.status().is_busy() {
             return false;
         }
-        self.link = Some(physical);
-        if self.is_enabled() {
+        self.link = Some(link);
+        if let Some(physical) = link.physical()
+            && self.is_enabled()
+        {
             effects.physical(Physical::Enable(physical));
         }
         true
@@ -273,12 +304,14 @@ impl Irq {
 
     /// Stands for nothing from now on; what is pending or active is dropped.
     pub(super) fn unlink(&mut self, effects: &mut Effects) {
-        let Some(physical) = self.link.take() else {
+        let Some(link) = self.link.take() else {
             return;
         };
-        effects.physical(Physical::Disable(physical));
-        if self.status().is_busy() {
-            effects.physical(Physical::Deactivate(physical));
+        if let Some(physical) = link.physical() {
+            effects.physical(Physical::Disable(physical));
+            if self.status().is_busy() {
+                effects.physical(Physical::Deactivate(physical));
+            }
         }
         self.clear_pending();
         self.set_active(false);
@@ -365,7 +398,7 @@ impl Irq {
         self.flags.insert(taken.union(Flags::HELD));
 
         let sample_again = self.line_counts() || self.sources != 0;
-        let linked = self.link.filter(|_| {
+        let linked = self.link().filter(|_| {
             // The architecture has no pending-and-active state with a physical interrupt.
             !(watched || sample_again || pending && active)
         });

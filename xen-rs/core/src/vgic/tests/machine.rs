@@ -6,7 +6,7 @@ extern crate std;
 use std::collections::BTreeMap;
 use std::vec::Vec;
 
-use xen_types::IntId;
+use xen_types::{IntId, Spi};
 
 use super::super::lr::{Backing, Format, ListRegister, ListRegisters};
 use super::super::{
@@ -25,6 +25,8 @@ pub struct Machine<F: Format> {
     pub vgic: Vgic<HostLocks>,
     pub registers: Vec<ListRegisters<F>>,
     unlisted_ends: Vec<u32>,
+    /// What the hypervisor was told that the guest is done with.
+    pub ended: Vec<Spi>,
     /// Private physical interrupts are those of the vCPU's own physical CPU.
     pub physical: BTreeMap<(usize, IntId), Line>,
     pub exits: usize,
@@ -44,6 +46,7 @@ impl<F: Format> Machine<F> {
                 .map(|_| ListRegisters::new(list_registers))
                 .collect(),
             unlisted_ends: std::vec![0; cpus],
+            ended: Vec::new(),
             physical: BTreeMap::new(),
             exits: 0,
             two_steps: false,
@@ -72,6 +75,7 @@ impl<F: Format> Machine<F> {
                 Physical::Disable(id) => self.physical_at(cpu, id).enabled = false,
                 Physical::Deactivate(id) => self.physical_at(cpu, id).active = false,
                 Physical::Configure(..) => {}
+                Physical::Ended(spi) => self.ended.push(spi),
             }
         }
         // A CPU that is kicked exits at once.

@@ -104,6 +104,38 @@ fn a_linked_interrupt_that_arrives_again_before_the_end_is_seen_is_not_lost() {
 }
 
 #[test]
+fn the_hypervisor_is_told_when_the_guest_is_done_with_a_watched_interrupt() {
+    let mut machine = gicv3(2, 4, &[32]);
+    let mut effects = Effects::new();
+    assert_eq!(machine.vgic.watch(spi(32), &mut effects), Ok(()));
+    assert!(effects.is_empty());
+    for _ in 0..3 {
+        machine.inject(0, 32);
+        assert_eq!(machine.ended, []);
+        assert_eq!(machine.acknowledge(0, IDLE), Some((32, 0)));
+        // What comes before the end is one more.
+        machine.inject(0, 32);
+        machine.end(0, 32, 0);
+        assert_eq!(machine.ended, []);
+        assert_eq!(machine.acknowledge(0, IDLE), Some((32, 0)));
+        machine.end(0, 32, 0);
+        assert_eq!(core::mem::take(&mut machine.ended), [spi(32)]);
+        assert_eq!(machine.acknowledge(0, IDLE), None);
+    }
+    // One that is disabled waits; one that is dropped is done with.
+    machine.write_bit(0, 0x180, 32);
+    machine.inject(0, 32);
+    assert_eq!(machine.ended, []);
+    machine.write_bit(0, 0x280, 32);
+    assert_eq!(core::mem::take(&mut machine.ended), [spi(32)]);
+    let mut effects = Effects::new();
+    machine.inject(0, 32);
+    machine.vgic.unlink(spi(32), &mut effects);
+    assert!(!effects.has_physical());
+    assert!(!machine.vgic.shared(spi(32)).unwrap().is_pending());
+}
+
+#[test]
 fn what_is_in_use_cannot_be_linked() {
     let machine = gicv3(1, 4, &[32]);
     let mut effects = Effects::new();
