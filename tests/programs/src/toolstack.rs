@@ -145,9 +145,17 @@ impl Toolstack {
     /// # Errors
     /// What the hypervisor answers.
     pub fn create(&self, vcpus: u32) -> Result<DomId> {
+        self.create_with(vcpus, 0)
+    }
+
+    /// The same with flags that not all domains have.
+    ///
+    /// # Errors
+    /// What the hypervisor answers.
+    pub fn create_with(&self, vcpus: u32, flags: u32) -> Result<DomId> {
         let mut request = CreateDomain {
             handle: *b"xen-rs testguest",
-            flags: create_flags::HVM | create_flags::HAP,
+            flags: create_flags::HVM | create_flags::HAP | flags,
             max_vcpus: vcpus,
             max_evtchn_port: 1023,
             max_grant_frames: 64,

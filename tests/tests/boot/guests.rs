@@ -18,7 +18,7 @@ pub fn tests() -> Vec<Test> {
             let name = format!("guests::lives-linux-{}-gicv{gic}", kernel.release());
             tests.push(Test::new(name, move |case| {
                 in_dom0(case, kernel, gic, SPARE, |session| {
-                    life(session)?;
+                    life(session, gic)?;
                     cycles(session)
                 })
             }));
@@ -52,12 +52,17 @@ pub fn tests() -> Vec<Test> {
 }
 
 /// A guest runs and ends by itself; one is destroyed while its memory is mapped; what cannot be had is
-/// refused.
-fn life(session: &mut Session) -> Result<()> {
+/// refused. One that may have devices has an ITS where the machine has one.
+fn life(session: &mut Session, gic: GicVersion) -> Result<()> {
     run(session, "domains refusals", "^DOMAINS: refused$")?;
     run(session, "domains run", "^DOMAINS: ran")?;
     session.saw("^DOMAINS: the guest said \"spoken\"$")?;
-    run(session, "domains held", "^DOMAINS: 3 pages held$")
+    run(session, "domains held", "^DOMAINS: 3 pages held$")?;
+    let messages = match gic {
+        GicVersion::V2 => "^DOMAINS: devices, no ITS$",
+        GicVersion::V3 => "^DOMAINS: devices, an ITS$",
+    };
+    run(session, "domains devices", messages)
 }
 
 /// A hundred domains are made, half of them run, and all are ended: as much memory is free as before, to

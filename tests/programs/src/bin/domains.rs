@@ -1,7 +1,7 @@
 //! Domains from their creation to their end: `domains cycles COUNT MIB` makes and ends so many of a
 //! size and compares the free memory and the time that they take; `domains run` has one say a word on
 //! its serial port and switch itself off; `domains held` ends one whose memory is mapped; `domains
-//! refusals` asks for what cannot be had; `domains shortage`, under a hypervisor whose command line has
+//! devices` makes one that may have devices; `domains refusals` asks for what cannot be had; `domains shortage`, under a hypervisor whose command line has
 //! `shortage`, makes one that is refused each of its allocations in turn.
 
 use std::io;
@@ -11,7 +11,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use dom0_programs::events::Events;
 use dom0_programs::toolstack::Toolstack;
-use xen_abi::domctl::{CreateDomain, DomctlOp, MaxVcpus, PagingMempool, create_flags, info_flags};
+use xen_abi::domctl::{
+    CreateDomain, DeviceSupport, DomctlOp, MaxVcpus, PagingMempool, create_flags, device_support,
+    info_flags,
+};
 use xen_abi::io::console;
 use xen_abi::{DomId, Errno, layout};
 use zerocopy::FromZeros as _;
@@ -24,9 +27,10 @@ fn main() -> Result<()> {
         ["cycles", count, mib] => cycles(&toolstack, count.parse()?, mib.parse()?),
         ["run"] => run(&toolstack),
         ["held"] => held(&toolstack),
+        ["devices"] => devices(&toolstack),
         ["refusals"] => refusals(&toolstack),
         ["shortage"] => shortage(&toolstack),
-        _ => bail!("usage: domains cycles COUNT MIB | run | held | refusals | shortage"),
+        _ => bail!("usage: domains cycles COUNT MIB | run | held | devices | refusals | shortage"),
     }
 }
 
@@ -172,20 +176,57 @@ fn say(word: &str) -> Vec<u8> {
     bytes_of(&code)
 }
 
+/// Says of which architecture its ITS is, and whether its interrupt controller has LPIs: a digit each.
+fn say_its() -> Vec<u8> {
+    /// `GITS_PIDR2`, and where the revision is in it; `GICD_TYPER` and its bit LPIS.
+    const REVISION: (u64, u32, u32) = (layout::ITS.base + 0xffe8, 4, 7);
+    const LPIS: (u64, u32, u32) = (layout::GICD.base + 4, 17, 17);
+    let load = |address: u64| {
+        let (low, high) = (address as u32 & 0xffff, (address >> 16) as u32);
+        // movz x3, #low; movk x3, #high, lsl #16; ldr w2, [x3]
+        [0xd280_0003 | low << 5, 0xf2a0_0003 | high << 5, 0xb940_0062]
+    };
+    // movz x1, #(VPL011 >> 16), lsl #16
+    let mut code = vec![0xd2a0_0001 | ((layout::VPL011.base >> 16) as u32) << 5];
+    for (register, first, last) in [REVISION, LPIS] {
+        code.extend(load(register));
+        // ubfx w2, w2, #first, #(last - first + 1); add w2, w2, #'0'; str w2, [x1]
+        code.extend([
+            0x5300_0042 | first << 16 | last << 10,
+            0x1100_c042,
+            0xb900_0022,
+        ]);
+    }
+    // movz x0, #8; movk x0, #0x8400, lsl #16; hvc #0; b .
+    code.extend([0xd280_0100, 0xf2b0_8000, 0xd400_0002, 0x1400_0000]);
+    bytes_of(&code)
+}
+
 fn run(toolstack: &Toolstack) -> Result<()> {
     const WORD: &str = "spoken";
     let before = toolstack.free_pages()?;
     let (id, port) = make(toolstack, 1, 16)?;
+    let heard = hear(toolstack, id, port, &say(WORD), WORD.len())?;
+    println!("DOMAINS: the guest said {heard:?}");
+    ensure!(heard == WORD, "{heard:?}");
+    ensure_as_before(toolstack, before)?;
+    println!("DOMAINS: ran");
+    Ok(())
+}
+
+/// Runs code in a domain until it has switched itself off, and ends the domain. Returns the first bytes
+/// that it said on its serial port.
+fn hear(toolstack: &Toolstack, id: DomId, port: u32, code: &[u8], length: usize) -> Result<String> {
     let mut events = Events::open()?;
     let local = events.bind(id.get().into(), port)?;
-    toolstack.write(id, layout::RAM0.base, &say(WORD))?;
+    toolstack.write(id, layout::RAM0.base, code)?;
     toolstack.start_at(id, layout::RAM0.base, 0)?;
     let ring = (layout::MAGIC.base >> 12) + layout::magic::VUART;
     let ring = toolstack.map(id, ring, 1)?;
     toolstack.command(DomctlOp::UnpauseDomain, id)?;
     // The first event is that of the binding; the guest's own follow.
     let mut heard = String::new();
-    while heard.len() < WORD.len() {
+    while heard.len() < length {
         let rang = events.wait()?;
         ensure!(rang == local, "port {rang}, not {local}");
         events.unmask(local)?;
@@ -197,8 +238,6 @@ fn run(toolstack: &Toolstack) -> Result<()> {
         let bytes = ring.read(console::OUT, produced as usize);
         heard = String::from_utf8(bytes)?;
     }
-    println!("DOMAINS: the guest said {heard:?}");
-    ensure!(heard == WORD, "{heard:?}");
     let mut info = toolstack.info(id)?;
     while info.flags & info_flags::SHUTDOWN == 0 {
         thread::sleep(Duration::from_millis(10));
@@ -210,9 +249,35 @@ fn run(toolstack: &Toolstack) -> Result<()> {
     events.unbind(local)?;
     destroy(toolstack, id)?;
     ensure!(is_gone(toolstack, id), "{id} is still there");
-    let after = toolstack.free_pages()?;
-    ensure!(after == before, "{after} pages of {before} free");
-    println!("DOMAINS: ran");
+    Ok(heard)
+}
+
+/// A domain that may have devices has what their messages need, and another has not.
+fn devices(toolstack: &Toolstack) -> Result<()> {
+    let support = |id| -> Result<DeviceSupport> {
+        let mut support = DeviceSupport::new_zeroed();
+        toolstack.domctl(DomctlOp::DeviceSupport, id, &mut support)?;
+        Ok(support)
+    };
+    let (id, _) = make(toolstack, 1, 16)?;
+    let plain = support(id)?;
+    ensure!(plain == DeviceSupport::new_zeroed(), "{plain:?}");
+    destroy(toolstack, id)?;
+    // The heap grows to what one takes.
+    destroy(toolstack, toolstack.create_with(1, create_flags::IOMMU)?)?;
+    let before = toolstack.free_pages()?;
+    let id = toolstack.create_with(1, create_flags::IOMMU)?;
+    let port = fill(toolstack, id, 16)?;
+    let given = support(id)?;
+    if given.flags & device_support::ITS == 0 {
+        destroy(toolstack, id)?;
+        println!("DOMAINS: devices, no ITS");
+        return ensure_as_before(toolstack, before);
+    }
+    let heard = hear(toolstack, id, port, &say_its(), 2)?;
+    ensure!(heard == "31", "{heard:?}");
+    ensure_as_before(toolstack, before)?;
+    println!("DOMAINS: devices, an ITS");
     Ok(())
 }
 
