@@ -1,7 +1,8 @@
 //! Message interrupts of a GICv2 host: GICv2m frames (Arm Server Base System Architecture, DEN
 //! 0029, appendix on GICv2m). A write of an SPI's INTID to a frame's doorbell raises that SPI.
 //!
-//! [`Frame`] gives a frame's SPIs out in ranges. A frame does not know who writes: any device that
+//! [`Frame`] gives a frame's SPIs out in ranges, and [`GuestFrame`] is what a guest sees of one of them:
+//! a frame of its own, with SPIs of its own numbers. A frame does not know who writes: any device that
 //! can reach its doorbell can raise all of its SPIs, so that domains with devices of their own are
 //! kept apart only where they have different frames.
 
@@ -14,7 +15,10 @@ use xen_types::{Hpa, HpaRange, Spi};
 /// `MSI_TYPER`, 32 bits.
 pub const MSI_TYPER: u32 = 0x008;
 /// `MSI_SETSPI_NS`: the doorbell.
-const MSI_SETSPI: u64 = 0x040;
+pub const MSI_SETSPI: u64 = 0x040;
+/// `MSI_IIDR`, and what it reads: product 'X', implementer Arm, as the other emulated registers say.
+const MSI_IIDR: u64 = 0xfcc;
+const IIDR_VALUE: u32 = 0x58 << 20 | 0x43b;
 
 /// INTID of the first SPI.
 const FIRST_SPI: u32 = 32;
@@ -50,6 +54,22 @@ pub struct SpiRange {
 }
 
 impl SpiRange {
+    /// `count` SPIs from `first` on; `None` where there are not as many, or for 0.
+    pub fn new(first: Spi, count: u16) -> Option<Self> {
+        range_of(first.intid(), count.into())
+    }
+
+    /// All of them.
+    pub fn iter(self) -> impl Iterator<Item = Spi> {
+        (0..self.count).filter_map(move |index| self.get(index))
+    }
+
+    /// The place of an INTID among them, counted from 0.
+    fn place(self, intid: u32) -> Option<u16> {
+        let place = u16::try_from(intid.checked_sub(self.first.intid())?).ok()?;
+        (place < self.count).then_some(place)
+    }
+
     /// The first; a device's message carries its INTID.
     pub const fn first(self) -> Spi {
         self.first
@@ -169,6 +189,59 @@ impl Frame {
     }
 }
 
+/// A frame as a guest sees it, and the SPIs of one of the host's that are behind it, in their order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct GuestFrame {
+    own: SpiRange,
+    host: SpiRange,
+}
+
+impl GuestFrame {
+    /// `None` unless both have as many, and messages that differ in low bits do so on both sides.
+    pub fn new(own: SpiRange, host: SpiRange) -> Option<Self> {
+        let low_bits = u32::from(host.count).next_power_of_two() - 1;
+        let apart = own.first.intid() ^ host.first.intid();
+        (own.count == host.count && apart & low_bits == 0).then_some(Self { own, host })
+    }
+
+    /// What the guest's device tree says of it.
+    pub const fn own(self) -> SpiRange {
+        self.own
+    }
+
+    /// The guest's SPIs, and each with the one of the host that it stands for.
+    pub fn pairs(self) -> impl Iterator<Item = (Spi, Spi)> {
+        self.own.iter().zip(self.host.iter())
+    }
+
+    /// What a load of 32 bits reads.
+    pub fn read(self, offset: u64) -> u32 {
+        match offset {
+            offset if offset == u64::from(MSI_TYPER) => {
+                self.own.first.intid() << 16 | u32::from(self.own.count)
+            }
+            MSI_IIDR => IIDR_VALUE,
+            _ => 0,
+        }
+    }
+
+    /// The SPI of the guest's that a store of its CPU raises.
+    pub fn raised(self, offset: u64, value: u32) -> Option<Spi> {
+        let place = self.own.place(value).filter(|_| offset == MSI_SETSPI)?;
+        self.own.get(place)
+    }
+
+    /// What a device has to write to the host's frame for what the guest has it write to its own:
+    /// a message, or the first of 2^`vectors_log2` that differ in their low bits. `None` for what is
+    /// not the guest's, in part or whole.
+    pub fn to_host(self, data: u32, vectors_log2: u8) -> Option<u32> {
+        let others = 1_u32.checked_shl(vectors_log2.into())?.checked_sub(1)?;
+        let place = self.own.place(data & !others)?;
+        self.own.place(data | others)?;
+        Some(self.host.get(place)?.intid())
+    }
+}
+
 /// The SPIs with these INTIDs, if all are some.
 fn range_of(first: u32, count: u32) -> Option<SpiRange> {
     let last = first.checked_add(count.checked_sub(1)?)?;
@@ -197,6 +270,46 @@ mod tests {
 
     fn spi(intid: u32) -> Spi {
         Spi::new(intid - 32).unwrap()
+    }
+
+    fn range(first: u32, count: u16) -> SpiRange {
+        SpiRange::new(spi(first), count).unwrap()
+    }
+
+    #[test]
+    fn a_guest_sees_a_frame_of_its_own() {
+        let frame = GuestFrame::new(range(80, 16), range(112, 16)).unwrap();
+        assert_eq!(frame.read(0x008), 80 << 16 | 16);
+        assert_eq!(frame.read(0xfcc) & 0xfff, 0x43b);
+        assert_eq!(frame.read(0x040), 0);
+        assert_eq!(frame.raised(0x040, 95), Some(spi(95)));
+        assert_eq!(frame.raised(0x040, 96), None);
+        assert_eq!(frame.raised(0x044, 80), None);
+        let pairs: Vec<_> = frame.pairs().collect();
+        assert_eq!(pairs.len(), 16);
+        assert_eq!(pairs[15], (spi(95), spi(127)));
+    }
+
+    #[test]
+    fn ranges_that_messages_side_by_side_would_leave_are_no_frame() {
+        assert_eq!(GuestFrame::new(range(80, 16), range(112, 8)), None);
+        assert_eq!(GuestFrame::new(range(80, 16), range(120, 16)), None);
+        assert!(GuestFrame::new(range(80, 8), range(120, 8)).is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_is_the_guests_or_none(data in 60..130_u32, log2 in 0..8_u8, any: u32) {
+            let frame = GuestFrame::new(range(80, 16), range(112, 16)).unwrap();
+            let first = data >> log2 << log2;
+            let inside = first >= 80 && first + (1 << log2) <= 96;
+            prop_assert_eq!(frame.to_host(data, log2), inside.then_some(first + 32));
+            if let Some(host) = frame.to_host(any, log2) {
+                // Whatever the device puts into the low bits is a message of the guest's.
+                prop_assert!(host >= 112 && host + (1 << log2) <= 128);
+                prop_assert!(host.is_multiple_of(1 << log2));
+            }
+        }
     }
 
     /// The frame of QEMU's `virt`: 64 SPIs from INTID 80.

@@ -408,10 +408,12 @@ fn device_tree(
             registers: *registers,
         })
         .collect();
+    // Without an IOMMU no guest has devices that could send messages.
+    let guests_share = iommu::translates();
     let v2m_frames: Vec<GuestV2m<'_>> = v2m::frames()
         .iter()
         .filter_map(|frame| {
-            let spis = frame.take()?;
+            let spis = frame.take(guests_share)?;
             Some(GuestV2m {
                 path: &frame.path,
                 base: spis.first(),

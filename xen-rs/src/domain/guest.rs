@@ -8,18 +8,18 @@ use core::sync::atomic::{AtomicBool, AtomicU8};
 use platform_dt::Gic;
 use spin::Once;
 use xen_abi::domctl::{CreateDomain, create_flags, gic_version};
-use xen_abi::{Errno, layout};
+use xen_abi::{DomId, Errno, layout};
 use xen_core::hvm_params::Parameters;
 use xen_core::life::Life;
 use xen_core::paging::stage2::Attributes;
 use xen_core::psci::Power;
-use xen_core::vgic::{CpuId, Region, Version, Vgic};
+use xen_core::vgic::{CpuId, Effects, Region, Version, Vgic};
 use xen_types::{Gpa, GpaRange, HpaRange, Ppi, Spi};
 
 use super::complaints::Complaints;
 use super::grants::{DEFAULT_FRAMES, DEFAULT_MAPTRACK_FRAMES, Grants};
 use super::interrupts::Masking;
-use super::messages::{LPI_BITS, Messages};
+use super::messages::{LPI_BITS, Messages, Vectors};
 use super::space::Space;
 use super::table::{self, Reserved, Taken};
 use super::teardown::Teardown;
@@ -39,6 +39,10 @@ const MOST_GRANT_FRAMES: u32 = 64;
 const MOST_MAPTRACK_FRAMES: u32 = 1024;
 /// Shared interrupts at most: what is rounded up to 32 and stays below 988.
 const MOST_SPIS: u32 = 960;
+/// Shared interrupts behind those that the toolstack asked for, where a guest may have devices; and of
+/// these the first for messages.
+const DEVICE_SPIS: u32 = 32;
+const FIRST_MESSAGE: u32 = 16;
 /// Heap for a domain, and for each of its vCPUs: more than either takes.
 const HEAP: usize = 128 << 10;
 const HEAP_VCPU: usize = 8 << 10;
@@ -119,7 +123,11 @@ impl Request {
         };
         let most = version.max_cpus().min(layout::MAX_VCPUS as usize);
         let vcpus = from.max_vcpus as usize;
-        if vcpus == 0 || vcpus > most || from.nr_spis > MOST_SPIS {
+        let for_devices = match from.flags & create_flags::IOMMU {
+            0 => 0,
+            _ => DEVICE_SPIS,
+        };
+        if vcpus == 0 || vcpus > most || from.nr_spis > MOST_SPIS - for_devices {
             return Err(Errno::Invalid);
         }
         from.gic_version = match version {
@@ -153,9 +161,30 @@ impl Request {
 
     /// Whether the guest has an ITS: its devices could use it.
     fn has_its(&self) -> bool {
-        self.may_have_devices()
-            && self.version == Version::V3
-            && its::services().is_some_and(|its| its.count() > 0)
+        let host_has = its::services().is_some_and(|its| its.count() > 0);
+        self.may_have_devices() && self.version == Version::V3 && host_has
+    }
+
+    /// The first of [`DEVICE_SPIS`]: behind what the toolstack uses, the serial port's at least.
+    const fn first_device_spi(&self) -> u32 {
+        let asked = if self.spis == 0 { 1 } else { self.spis };
+        asked.next_multiple_of(32)
+    }
+
+    /// How many shared interrupts it has.
+    const fn all_spis(&self) -> usize {
+        match self.may_have_devices() {
+            true => (self.first_device_spi() + DEVICE_SPIS) as usize,
+            false => self.spis as usize,
+        }
+    }
+
+    /// What a GICv2 has for messages.
+    fn vectors(&self) -> Option<Vectors> {
+        if !self.may_have_devices() || self.version != Version::V2 {
+            return None;
+        }
+        Vectors::new(Spi::new(self.first_device_spi() + FIRST_MESSAGE)?)
     }
 
     /// Heap that is needed at most.
@@ -188,7 +217,7 @@ pub fn create(request: &Request, place: Reserved) -> Result<Arc<Domain>, Errno> 
     let gic_frames = map_interrupt_controller(request, host, &mut space)?;
     space.set_table_limit(DEFAULT_TABLES);
     let translation = space.translation().map_err(|_| out_of_memory)?;
-    let (vgic, messages) = interrupt_controller(request)?;
+    let (vgic, messages) = interrupt_controller(request, id, &mut space)?;
     let domain = Arc::new(Domain {
         id,
         is_direct_mapped: false,
@@ -252,16 +281,25 @@ fn create_vcpus(count: usize) -> Result<Vec<Vcpu>, Errno> {
 }
 
 /// The guest's interrupt controller, and what it has for messages of devices.
-fn interrupt_controller(request: &Request) -> Result<(Vgic<Masking>, Messages), Errno> {
-    let shared = request.spis as usize;
-    let vgic = Vgic::new(request.version, request.vcpus, shared);
+fn interrupt_controller(
+    request: &Request,
+    id: DomId,
+    space: &mut Space,
+) -> Result<(Vgic<Masking>, Messages), Errno> {
+    let vgic = Vgic::new(request.version, request.vcpus, request.all_spis());
     let mut vgic = vgic.map_err(|_| Errno::NoMemory)?;
-    if !request.has_its() {
-        return Ok((vgic, Messages::none()));
+    if request.has_its() {
+        vgic.offer_lpis(LPI_BITS).map_err(|_| Errno::NoMemory)?;
+        let messages = Messages::of_guest(request.vcpus, vgic.lpis());
+        return Ok((vgic, messages.map_err(|_| Errno::NoMemory)?));
     }
-    vgic.offer_lpis(LPI_BITS).map_err(|_| Errno::NoMemory)?;
-    let messages = Messages::of_guest(request.vcpus, vgic.lpis());
-    Ok((vgic, messages.map_err(|_| Errno::NoMemory)?))
+    let vectors = request.vectors();
+    if let Some(vectors) = &vectors {
+        vectors.map(space).map_err(|_| Errno::NoMemory)?;
+        // Nothing is enabled yet, so that nothing is asked of the host's controller.
+        vectors.connect(id, &vgic, &mut Effects::new());
+    }
+    Ok((vgic, Messages::of_vectors(vectors)))
 }
 
 /// Where the guest finds its interrupt controller: what traps; what does not is mapped.

@@ -8,6 +8,7 @@
 //! an interrupt waits for one part at most, and a vCPU that waits for its commands sees them done.
 
 mod guest;
+mod vectors;
 
 use alloc::vec::Vec;
 use core::cell::Cell;
@@ -22,6 +23,7 @@ use xen_types::{Gpa, GpaRange};
 
 #[allow(unused_imports)] // Until functions are given to guests.
 pub use self::guest::MessagesError;
+pub use self::vectors::Vectors;
 use super::interrupts::Masking;
 use super::space::Window;
 use super::{Domain, memory};
@@ -41,6 +43,8 @@ const ENABLED: u8 = 2;
 /// What a domain has for its devices' messages.
 pub struct Messages {
     services: Vec<VirtualIts>,
+    /// A guest's frame of GICv2m.
+    vectors: Option<Vectors>,
     /// What there is to do before a vCPU goes on, as [`COMMANDS`] and [`ENABLED`].
     work: AtomicU8,
 }
@@ -102,6 +106,7 @@ impl Messages {
     const fn of(services: Vec<VirtualIts>) -> Self {
         Self {
             services,
+            vectors: None,
             work: AtomicU8::new(0),
         }
     }

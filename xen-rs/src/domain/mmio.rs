@@ -1,11 +1,12 @@
 //! What a guest loads, stores or fetches where nothing is mapped: its interrupt controller, a host
 //! bridge, or nothing.
 
+use xen_abi::layout;
 use xen_core::syndrome::MmioAccess;
 use xen_core::vgic::{Access, Direction, Region, Width};
 use xen_types::Gpa;
 
-use super::messages::Register;
+use super::messages::{Register, Vectors};
 use super::run::Running;
 use super::vuart::Vuart;
 use crate::pci::{self, Answer, GuestBus, GuestPlace, Place};
@@ -62,6 +63,10 @@ fn emulate(running: &mut Running<'_>) -> Option<()> {
         Device::Its(register) => {
             let request = request(register.offset);
             register.access(running.domain, request, &mut running.effects)
+        }
+        Device::V2m(vectors, offset) => {
+            let request = request(offset);
+            vectors.access(running.domain, request, &mut running.effects)
         }
         Device::Pci(place) => return emulate_pci(running, place, access),
         Device::GuestPci(bus, place) => return emulate_guest_pci(running, bus, place, access),
@@ -131,6 +136,8 @@ enum Device<'a> {
     Gic(Region, u32),
     /// A register of an ITS.
     Its(Register<'a>),
+    /// A register of a frame of GICv2m.
+    V2m(&'a Vectors, u32),
     /// A host bridge of the machine.
     Pci(Place),
     /// A guest's host bridge.
@@ -162,6 +169,12 @@ impl super::Domain {
             .or_else(|| {
                 let register = self.vuart_register(address);
                 register.map(|(vuart, offset)| Device::Vuart(vuart, offset))
+            })
+            .or_else(|| {
+                let offset = address.get().checked_sub(layout::V2M.base)?;
+                let offset = u32::try_from(offset).ok();
+                let offset = offset.filter(|offset| u64::from(*offset) < layout::V2M.size)?;
+                Some(Device::V2m(self.vectors()?, offset))
             })
     }
 

@@ -22,6 +22,7 @@ mod runstate;
 pub mod schedule;
 mod set_way;
 pub mod space;
+mod spis;
 mod system_registers;
 mod table;
 mod tables;
@@ -216,13 +217,21 @@ pub fn dom0_domain() -> Option<&'static Arc<Domain>> {
 
 /// A physical interrupt that is no one's here arrived: a domain takes it. False if none does.
 pub fn take_interrupt(id: IntId) -> bool {
-    let (Some(domain), IntId::Spi(spi)) = (DOM0.get(), id) else {
+    let IntId::Spi(spi) = id else {
         return false;
     };
-    let mut effects = Effects::new();
-    domain.vgic.inject(spi, &mut effects);
-    domain.carry_out(&mut effects);
-    true
+    let inject = |domain: &Domain, spi| {
+        let mut effects = Effects::new();
+        domain.vgic.inject(spi, &mut effects);
+        domain.carry_out(&mut effects);
+    };
+    match spis::owner(spi) {
+        None => DOM0.get().map(|domain| inject(domain, spi)).is_some(),
+        Some((guest, own)) => {
+            let guest = table::lookup(guest);
+            guest.map(|guest| inject(&guest, own)).is_some()
+        }
+    }
 }
 
 /// Something is typed at the serial port of a domain.

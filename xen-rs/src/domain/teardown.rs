@@ -109,7 +109,10 @@ fn perform(domain: &Domain, step: Step) -> Step {
             pci::Progress::Again => Step::Devices,
         },
         Step::Messages if domain.take_some_messages() => Step::Messages,
-        Step::Messages => Step::Ports,
+        Step::Messages => {
+            domain.disconnect_vectors();
+            Step::Ports
+        }
         Step::Ports if event::close_some(&All, domain.id, PORTS) => Step::Ports,
         Step::Ports => Step::Mappings(0),
         Step::Mappings(from) => match give_back_some(domain, from) {

@@ -63,3 +63,9 @@ pub fn disable(registers: &Registers, id: IntId) {
     let intid = id.get();
     registers.write32(ICENABLER + intid as usize / 32 * 4, 1 << (intid % 32));
 }
+
+/// Makes not pending.
+pub fn forget(registers: &Registers, id: IntId) {
+    let intid = id.get();
+    registers.write32(ICPENDR + intid as usize / 32 * 4, 1 << (intid % 32));
+}

@@ -38,6 +38,8 @@ trait Controller: Send + Sync {
     fn disable(&self, id: IntId);
     /// Makes an interrupt edge- or level-triggered.
     fn configure(&self, id: IntId, trigger: Trigger);
+    /// Makes an interrupt not pending.
+    fn forget(&self, id: IntId);
     /// Lets interrupts of the same priority through again. The interrupt stays active.
     fn drop_priority(&self, interrupt: Acknowledged);
     /// Ends an interrupt that stayed active.
@@ -275,6 +277,13 @@ pub fn disable(id: IntId) {
 pub fn configure(id: IntId, trigger: Trigger) {
     if let Some(controller) = CONTROLLER.get() {
         controller.configure(id, trigger);
+    }
+}
+
+/// Makes an interrupt not pending, which may have come before somebody was to get it.
+pub fn forget(id: IntId) {
+    if let Some(controller) = CONTROLLER.get() {
+        controller.forget(id);
     }
 }
 

@@ -98,6 +98,10 @@ impl Controller for GicV2 {
         frame::configure(&self.distributor, id, trigger);
     }
 
+    fn forget(&self, id: IntId) {
+        frame::forget(&self.distributor, id);
+    }
+
     fn acknowledge(&self) -> Option<Acknowledged> {
         let register = self.cpu_interface.read32(GICC_IAR);
         let intid = register & 0x3ff;

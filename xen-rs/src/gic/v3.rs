@@ -229,6 +229,12 @@ impl Controller for GicV3 {
         }
     }
 
+    fn forget(&self, id: IntId) {
+        if let Some(registers) = self.registers_of(id) {
+            frame::forget(registers, id);
+        }
+    }
+
     fn acknowledge(&self) -> Option<Acknowledged> {
         let register = read_sysreg_volatile!("icc_iar1_el1") as u32;
         barrier::dsb_sy();

@@ -20,7 +20,7 @@ use xen_core::vgic::Effects;
 use xen_core::vits::{Config, GiveError, GuestDeviceId, RevokeError, Taken, Vits, VitsError};
 use xen_types::{Gpa, GpaRange, PAGE_SIZE};
 
-use super::{Memory, Messages, State, VirtualIts};
+use super::{Memory, Messages, State, Vectors, VirtualIts};
 use crate::domain::Domain;
 use crate::gic::its::{self, Tables};
 use crate::iommu;
@@ -91,6 +91,14 @@ impl Messages {
             services.push(VirtualIts::new(frames, vits));
         }
         Ok(Self::of(services))
+    }
+
+    /// A frame of GICv2m, or nothing.
+    pub fn of_vectors(vectors: Option<Vectors>) -> Self {
+        Self {
+            vectors,
+            ..Self::none()
+        }
     }
 
     /// Whether the domain has an ITS.

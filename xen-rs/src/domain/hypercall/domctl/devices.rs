@@ -15,10 +15,14 @@ pub fn support(call: &Call<'_>) -> Outcome {
     if target.messages.has_its() {
         flags |= device_support::ITS;
     }
+    let frame = target.vectors().map(|vectors| vectors.frame().own());
+    if frame.is_some() {
+        flags |= device_support::V2M;
+    }
     call.answer(&DeviceSupport {
         flags,
-        v2m_first: 0,
-        v2m_count: 0,
+        v2m_first: frame.map_or(0, |spis| spis.first().intid()),
+        v2m_count: frame.map_or(0, |spis| spis.count().into()),
         intx_first: 0,
     })
 }
