@@ -21,7 +21,6 @@ use xen_core::vits::{
 };
 use xen_types::{Gpa, GpaRange};
 
-#[allow(unused_imports)] // Until functions are given to guests.
 pub use self::guest::MessagesError;
 pub use self::vectors::Vectors;
 use super::interrupts::Masking;

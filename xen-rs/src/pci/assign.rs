@@ -195,6 +195,9 @@ fn connect_messages(
     sbdf: HostSbdf,
     guest: DeviceId,
 ) -> Result<Option<Source>, AssignError> {
+    if let Some(vectors) = domain.vectors() {
+        return Ok(Some(Source::V2m(vectors.frame())));
+    }
     let events = messages::events(pci, sbdf);
     let source = messages::source(pci, sbdf);
     let (Some((its, device)), 1..) = (source, events) else {
@@ -206,7 +209,7 @@ fn connect_messages(
     domain
         .give_device((its, device), guest, events)
         .map_err(|error| AssignError::Messages(sbdf, error))?;
-    Ok(Some(Source { doorbell }))
+    Ok(Some(Source::Its { doorbell }))
 }
 
 /// No message of a function arrives for the domain any more.

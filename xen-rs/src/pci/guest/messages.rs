@@ -3,8 +3,9 @@
 //! A guest says where it wants a message written, and what. That becomes a message only where the guest
 //! names the doorbell of its interrupt controller: hardware then writes to the doorbell that its messages
 //! have in the guest's address space, as the hypervisor chose it. What is written tells the events of the
-//! device apart and nothing else, as the controller knows the device by itself: it is the guest's. Any
-//! other message is not sent at all.
+//! device apart and nothing else, as an ITS knows the device by itself: it is the guest's. To a frame of
+//! GICv2m it says which interrupt, and becomes the host's that stands for it. Any other message is not
+//! sent at all.
 
 use pci_host::Device;
 use pci_host::capability::{Msi, MsiMessage, MsiX};
@@ -12,6 +13,7 @@ use pci_host::config::{ConfigAccess, Function};
 use vpci::guest::{MsiState, VectorState};
 use xen_abi::layout;
 use xen_core::its::layout::GITS_TRANSLATER;
+use xen_core::v2m::{GuestFrame, MSI_SETSPI};
 use xen_types::Gpa;
 
 use crate::memory::device::Registers;
@@ -26,9 +28,32 @@ const MASKED: u32 = 1;
 
 /// Where a function's messages go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Source {
-    /// The doorbell of its interrupt controller, in the guest's address space.
-    pub doorbell: Gpa,
+pub enum Source {
+    /// To an ITS, by this doorbell in the guest's address space.
+    Its {
+        /// Where the host's ITS is there.
+        doorbell: Gpa,
+    },
+    /// To a frame of GICv2m.
+    V2m(GuestFrame),
+}
+
+impl Source {
+    /// What hardware writes, and where, for 2^`vectors_log2` messages that the guest wants; `None` if
+    /// they are none.
+    fn message(self, address: u64, data: u32, vectors_log2: u8) -> Option<(u64, u32)> {
+        match self {
+            Self::Its { doorbell } => {
+                let own = layout::ITS.base.checked_add(GITS_TRANSLATER.into())?;
+                (address == own).then_some((doorbell.get(), data))
+            }
+            Self::V2m(frame) => {
+                let own = layout::V2M.base.checked_add(MSI_SETSPI)?;
+                let data = frame.to_host(data, vectors_log2)?;
+                (address == own).then_some((address, data))
+            }
+        }
+    }
 }
 
 /// What a function's message registers are set to.
@@ -66,10 +91,8 @@ impl Sender {
     }
 
     /// What hardware writes, and where, for what the guest wants; `None` if that is no message.
-    fn message(&self, address: u64) -> Option<u64> {
-        let own = layout::ITS.base.checked_add(GITS_TRANSLATER.into())?;
-        let source = self.source.filter(|_| address == own)?;
-        Some(source.doorbell.get())
+    fn message(&self, address: u64, data: u32, vectors_log2: u8) -> Option<(u64, u32)> {
+        self.source?.message(address, data, vectors_log2)
     }
 
     /// Sets MSI to what the guest wants.
@@ -84,16 +107,17 @@ impl Sender {
             mask: wanted.mask,
             ..before
         };
-        let address = self.message(wanted.address);
-        match address.filter(|_| wanted.enabled) {
+        let message = self.message(wanted.address, wanted.data.into(), wanted.vectors_log2);
+        match message.filter(|_| wanted.enabled) {
             None => msi.disable(function),
             // Nothing is lost that arrives meanwhile.
             Some(_) if only_masks == wanted => msi.set_masks(function, wanted.mask),
-            Some(address) => msi.enable(
+            Some((address, data)) => msi.enable(
                 function,
                 MsiMessage {
                     address,
-                    data: wanted.data,
+                    // An interrupt's number, or what has 16 bits as it was.
+                    data: data as u16,
                     vectors_log2: wanted.vectors_log2,
                     mask: wanted.mask,
                 },
@@ -127,12 +151,12 @@ impl Sender {
         let entry = start.wrapping_add(usize::from(wanted.vector).wrapping_mul(ENTRY));
         let field = |offset: usize| entry.wrapping_add(offset);
         table.write32(field(CONTROL), MASKED);
-        if let Some(address) = self.message(wanted.address)
+        if let Some((address, data)) = self.message(wanted.address, wanted.data, 0)
             && !wanted.masked
         {
             table.write32(entry, address as u32);
             table.write32(field(ADDRESS_HIGH), (address >> 32) as u32);
-            table.write32(field(DATA), wanted.data);
+            table.write32(field(DATA), data);
             table.write32(field(CONTROL), 0);
         }
         // It has arrived when this is read.
