@@ -383,3 +383,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_a_reset_does_not_change_is_known_before() {
+    let machine = machine([
+        Slot::new(1, 0, samples::nvme()),
+        Slot::new(2, 0, samples::nvme()),
+    ]);
+    let mut registry = registry(&machine);
+    let (disk, name) = (sbdf("00:01.0"), "00:01.0");
+    let after_reset =
+        |registry: &Names, domain| registry.refusal_after_reset(disk, domain).unwrap();
+    let owned = after_reset(&registry, 1);
+    assert_eq!(owned, Some(Refusal::Owned(Owner::HardwareDomain)));
+    registry.take(disk).unwrap();
+    assert!(refusal(&registry, name).unwrap().contains("not reset yet"));
+    assert_eq!(after_reset(&registry, 1), None);
+    assert_eq!(reset(&machine, &mut registry, name), ResetOutcome::Clean);
+    registry.assign(disk, 1).unwrap();
+    let owned = after_reset(&registry, 2);
+    assert_eq!(owned, Some(Refusal::Owned(Owner::Domain(1))));
+    registry.release(disk, 1).unwrap();
+    assert_eq!(after_reset(&registry, 2), None);
+}

@@ -23,18 +23,19 @@ impl<D: DomainName> Registry<D> {
     }
 
     /// Why a function cannot be assigned to `domain`, even once it is reset; `None` if a reset is all
-    /// that may be missing.
+    /// that may be missing. Whose it is comes first: where another domain has put it is not known.
     pub fn refusal_after_reset(
         &self,
         sbdf: HostSbdf,
         domain: D,
     ) -> Result<Option<Refusal<D>>, RegistryError<D>> {
         let entry = self.get(sbdf)?;
-        let refusal = self
-            .lasting_refusal(sbdf)?
-            .or_else(|| owner_refusal(entry))
-            .filter(|refusal| !matches!(refusal, Refusal::NotReset(_)))
-            .or_else(|| self.group_refusal(entry, domain));
+        let owned = owner_refusal(entry);
+        if let Some(refusal) = owned.filter(|refusal| !matches!(refusal, Refusal::NotReset(_))) {
+            return Ok(Some(refusal));
+        }
+        let lasting = self.lasting_refusal(sbdf)?;
+        let refusal = lasting.or_else(|| self.group_refusal(entry, domain));
         Ok(refusal)
     }
 

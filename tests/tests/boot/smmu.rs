@@ -28,6 +28,7 @@ const NOTHING: u64 = 0x7_0000_0000;
 /// `GITS_TRANSLATER`.
 const DOORBELL: u64 = 0x809_0040;
 /// The malicious device behind a root port, and what the SMMU knows it by.
+const DISK: &str = "0000:00:02.0";
 const EDU: &str = "0000:01:00.0";
 const EDU_STREAM: &str = "stream 0x100";
 /// How many of them make a storm.
@@ -190,7 +191,7 @@ fn with_edu(
     let programs = needed(&artifacts.programs, "no programs (XEN_RS_PROGRAMS)")?;
     let kernel = Kernel::V6_12.image(case)?;
     let contents = Contents {
-        programs: vec![programs.join("edu")],
+        programs: ["edu", "given"].map(|name| programs.join(name)).into(),
         modules: modules::with_dependencies(&kernel, modules)?,
         ..Contents::default()
     };
@@ -223,7 +224,7 @@ fn malicious_device(case: &Case) -> Result<()> {
     }
     let mut monitor = Monitor::plug_into(&mut machine)?;
     let script = "until [ -b /dev/nvme0n1 ]; do usleep 100000; done";
-    let mut session = with_edu(case, machine, 30, &["nvme"], script)?;
+    let mut session = with_edu(case, machine, 60, &["nvme", "xen-privcmd"], script)?;
 
     let before = monitor.memory(HYPERVISOR, PAGE)?;
     for address in [HYPERVISOR, NOTHING] {
@@ -258,7 +259,36 @@ fn malicious_device(case: &Case) -> Result<()> {
     session.forbid(&[COMPLAINTS])?;
     type_line(&mut session, "edu read 0x60000000")?;
     session.expect("^EDU: read 0x60000000")?;
+    guests_have_it(&mut session)?;
     dom0::power_off(&mut session)
+}
+
+/// Guests have the device, one after the other, and each uses all of it; what cannot be had is refused
+/// with a reason.
+fn guests_have_it(session: &mut Session) -> Result<()> {
+    const GUESTS: u32 = 3;
+    type_line(session, &format!("given edu {EDU} {GUESTS}"))?;
+    session.expect(&format!("^GIVEN: {GUESTS} guests had it"))?;
+    for guest in 1..=GUESTS {
+        session.saw(&format!(
+            "info: pci: {EDU} is assigned to d{guest} as 0000:00:03.0"
+        ))?;
+        session.saw(&format!("info: pci: {EDU} comes back from d{guest}, reset"))?;
+    }
+    type_line(session, &format!("given refusals {EDU} {DISK}"))?;
+    session.expect("^GIVEN: refused")?;
+    let reasons = [
+        format!("{DISK} cannot be assigned: it belongs to the hardware domain"),
+        "0000:ff:1f.7: there is no such function".into(),
+        "d[0-9]+ was not made for devices".into(),
+        format!("{EDU}: d[0-9]+ has it already"),
+        format!("{EDU} cannot be assigned: it belongs to domain d[0-9]+"),
+        format!("{EDU} is not assigned to d[0-9]+"),
+    ];
+    for reason in reasons {
+        session.saw(&format!("warning: pci: {reason}"))?;
+    }
+    session.expect_prompt("# ")
 }
 
 /// The log has had, or has soon, a line about a transfer of the malicious device.

@@ -15,6 +15,10 @@ use super::guest::{AddError, GuestBus, Slot, Source};
 use super::{PCI, Pci, Progress, messages, resets, streams};
 use crate::domain::{Domain, MessagesError};
 use crate::iommu::{self, AttachError};
+use crate::memory::heap;
+
+/// More than all takes that is kept of a function, the largest table of MSI-X included.
+const HEAP: usize = 128 << 10;
 
 /// Why a domain does not get a function.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +55,9 @@ pub enum AssignError {
     /// There is no place for it.
     #[error("{0}: {1}")]
     Add(HostSbdf, AddError),
+    /// There is no memory for what is to be known of it.
+    #[error("{0}: there is no memory for it")]
+    NoMemory(HostSbdf),
 }
 
 impl AssignError {
@@ -67,7 +74,7 @@ impl AssignError {
             Self::Add(_, AddError::Bus(BusError::Full(_))) => Errno::NoSpace,
             Self::Add(_, AddError::Bus(BusError::Occupied(_))) => Errno::Exists,
             Self::Add(_, AddError::Bus(_)) => Errno::Invalid,
-            Self::Add(_, AddError::Map(_)) => Errno::NoMemory,
+            Self::Add(_, AddError::Map(_)) | Self::NoMemory(_) => Errno::NoMemory,
         }
     }
 }
@@ -146,6 +153,7 @@ pub fn assign(
     let bus = check(pci, domain, sbdf)?;
     bus.check_slot(slot)
         .map_err(|error| AssignError::Add(sbdf, error.into()))?;
+    heap::ensure(HEAP).map_err(|_| AssignError::NoMemory(sbdf))?;
     let _arrival = bus.expect().ok_or(AssignError::Dying(domain.id))?;
     if resets::go_on(pci, sbdf)? == Progress::Again {
         return Ok(Progress::Again);

@@ -1,13 +1,14 @@
 //! What has to happen because of a guest's writes, a part at a time.
 
-use pci_host::Time as _;
 use pci_host::config::Function;
 use pci_host::reset::{Method, Progress, Reset};
+use pci_host::{Device, Time as _};
 use vpci::effect::{Effect, Piece};
 use xen_core::paging::stage2::Attributes;
 
 use super::State;
 use crate::domain::Domain;
+use crate::memory::heap;
 use crate::pci::Pci;
 use crate::pci::registers::Clock;
 
@@ -15,6 +16,8 @@ use crate::pci::registers::Clock;
 const BUDGET: u32 = 64;
 const PIECE: u32 = 8;
 const VECTOR: u32 = 1;
+/// More heap than a reset takes.
+const RESET_HEAP: usize = 8 << 10;
 
 impl State {
     /// Does a part of what has still to happen. Returns whether that was all.
@@ -79,16 +82,30 @@ impl State {
                     }
                     VECTOR
                 }
-                // Only functions that can be reset like this let their guest ask for it.
                 Effect::Reset => {
-                    let reset = Reset::new(config, Method::FunctionLevel, [&given.device]);
-                    given.reset = Some(reset);
+                    given.reset = begin_reset(pci, domain, &given.device);
+                    if given.reset.is_none()
+                        && let Some(function) = functions.get_mut(place)
+                    {
+                        function.after_reset(config);
+                    }
                     PIECE
                 }
             };
             budget = budget.saturating_sub(cost);
         }
     }
+}
+
+/// Begins a reset that the guest has asked for, of a function that can be reset like this. Without memory
+/// for it the guest finds that it did nothing.
+#[cold]
+fn begin_reset(pci: &Pci, domain: &Domain, device: &Device) -> Option<Reset> {
+    if heap::ensure(RESET_HEAP).is_err() {
+        domain.complain(format_args!("pci: {}: no memory to reset it", device.sbdf));
+        return None;
+    }
+    Some(Reset::new(&pci.bridges, Method::FunctionLevel, [device]))
 }
 
 /// Maps a piece; false if that fails.
