@@ -71,6 +71,13 @@ impl GuestFunction {
         }
     }
 
+    /// Whether the function asserts its pin, unless the hypervisor holds it off: it says so (Interrupt
+    /// Status), and the guest has not disabled it.
+    pub fn asserts_intx<C: ConfigAccess + ?Sized>(&self, config: &C) -> bool {
+        let status = Function::new(config, self.host).read(header::STATUS);
+        status.contains(Status::INTX) && !self.command.contains(Command::INTX_DISABLE)
+    }
+
     /// Holds the function's INTx off, or lets the guest decide: the hypervisor's part in sharing a
     /// line.
     pub fn mask_intx<C: ConfigAccess + ?Sized>(&mut self, config: &C, masked: bool) {

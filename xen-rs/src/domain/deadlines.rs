@@ -8,6 +8,7 @@ use xen_core::timers::Timers;
 use super::timer::Kind;
 use crate::arch::time::{self, Ticks};
 use crate::iommu;
+use crate::pci::intx;
 
 /// A deadline of a vCPU.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,11 +98,12 @@ impl Deadlines {
         self.arm();
     }
 
-    /// Looks at IOMMUs if it is time.
+    /// Looks at IOMMUs, and at lines of PCI that rest, if it is time.
     fn look(&mut self, now: Ticks) {
         if self.look.is_some_and(|look| look <= now) {
             self.look = None;
             iommu::look();
+            intx::look(now);
             self.look = iommu::take_wish();
         }
     }

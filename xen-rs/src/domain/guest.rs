@@ -40,8 +40,9 @@ const MOST_MAPTRACK_FRAMES: u32 = 1024;
 /// Shared interrupts at most: what is rounded up to 32 and stays below 988.
 const MOST_SPIS: u32 = 960;
 /// Shared interrupts behind those that the toolstack asked for, where a guest may have devices; and of
-/// these the first for messages.
+/// these, the lines of the host bridge, which are the first, and the first for messages.
 const DEVICE_SPIS: u32 = 32;
+const LINES: u32 = 4;
 const FIRST_MESSAGE: u32 = 16;
 /// Heap for a domain, and for each of its vCPUs: more than either takes.
 const HEAP: usize = 128 << 10;
@@ -280,6 +281,15 @@ fn create_vcpus(count: usize) -> Result<Vec<Vcpu>, Errno> {
     .collect()
 }
 
+impl Domain {
+    /// The first of the four lines of a guest's host bridge.
+    pub fn first_line(&self) -> Option<Spi> {
+        self.pci.as_ref()?;
+        let first = self.vgic.spis().checked_sub(DEVICE_SPIS as usize)?;
+        Spi::new(u32::try_from(first).ok()?)
+    }
+}
+
 /// The guest's interrupt controller, and what it has for messages of devices.
 fn interrupt_controller(
     request: &Request,
@@ -288,6 +298,13 @@ fn interrupt_controller(
 ) -> Result<(Vgic<Masking>, Messages), Errno> {
     let vgic = Vgic::new(request.version, request.vcpus, request.all_spis());
     let mut vgic = vgic.map_err(|_| Errno::NoMemory)?;
+    if request.may_have_devices() {
+        let lines = (0..LINES).filter_map(|pin| Spi::new(request.first_device_spi() + pin));
+        for line in lines {
+            let watched = vgic.watch(line, &mut Effects::new());
+            watched.map_err(|_| Errno::Invalid)?;
+        }
+    }
     if request.has_its() {
         vgic.offer_lpis(LPI_BITS).map_err(|_| Errno::NoMemory)?;
         let messages = Messages::of_guest(request.vcpus, vgic.lpis());

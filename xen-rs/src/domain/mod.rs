@@ -57,6 +57,7 @@ pub use self::messages::{MessagesError, take as take_message};
 use self::reservation::Pending;
 use self::space::{Space, Translation};
 use self::table::Reserved;
+pub use self::table::lookup;
 use self::teardown::Teardown;
 use self::timer::TimerInterrupts;
 pub use self::vcpu::Vcpu;
@@ -64,7 +65,7 @@ use self::vuart::Vuart;
 use crate::gic;
 use crate::lock::IrqLock;
 use crate::memory::page::Page;
-use crate::pci::GuestBus;
+use crate::pci::{GuestBus, intx};
 
 /// A domain.
 pub struct Domain {
@@ -175,7 +176,7 @@ impl Domain {
 
     fn carry_out_now(&self, effects: &mut Effects) {
         if effects.has_physical() {
-            carry_out_physical(effects);
+            carry_out_physical(self.id, effects);
         }
         for id in effects.take_kicks() {
             if let Some(vcpu) = self.vcpu(id) {
@@ -192,15 +193,14 @@ fn tell(vcpu: &Vcpu) {
 }
 
 #[inline(never)]
-fn carry_out_physical(effects: &mut Effects) {
+fn carry_out_physical(domain: DomId, effects: &mut Effects) {
     for request in effects.take_physical() {
         match request {
             Physical::Enable(id) => gic::enable(id),
             Physical::Disable(id) => gic::disable(id),
             Physical::Deactivate(id) => gic::deactivate(id),
             Physical::Configure(id, trigger) => gic::configure(id, trigger),
-            // Nothing is watched yet.
-            Physical::Ended(_) => {}
+            Physical::Ended(spi) => intx::ended(domain, spi),
         }
     }
 }

@@ -18,6 +18,7 @@ use xen_types::{IntId, Interrupt, Lpi, Sgi, Trigger};
 
 use crate::arch::{barrier, interrupts, percpu, time};
 use crate::memory::device::{MapError, Registers};
+use crate::pci::intx;
 use crate::{console, domain, iommu};
 
 /// What an interrupt controller must do for the rest of the hypervisor.
@@ -224,6 +225,7 @@ fn dispatch_other(cpu: &percpu::PerCpu, interrupt: Acknowledged) -> Done {
         Some(IntId::Lpi(lpi)) => return take_message(lpi),
         Some(id) if console::input::take_interrupt(id) => (),
         Some(id) if iommu::take_interrupt(id) => (),
+        Some(id) if intx::take_interrupt(id) => (),
         Some(id) if domain::take_interrupt(id) => return Done::ByDomain,
         _ => warn!(
             "gic: {} took INTID {}, which nobody asked for",

@@ -67,6 +67,11 @@ pub fn take_wish() -> Option<Ticks> {
     (wanted != NEVER).then_some(wanted)
 }
 
+/// A CPU has its timer set for a look.
+pub fn look_at(time: Ticks) {
+    WANTED.fetch_min(time, Ordering::Relaxed);
+}
+
 /// The time of a wish has come.
 #[cold]
 pub fn look() {
@@ -129,7 +134,7 @@ impl Unit {
             Found::Nothing => self.unmask(),
             Found::Events => {
                 let next = time::now().saturating_add(time::ticks(PAUSE_MICROSECONDS));
-                WANTED.fetch_min(next, Ordering::Relaxed);
+                look_at(next);
             }
             Found::Failure => {
                 error!("iommu: {}: it has failed, or does not answer", self.path);

@@ -24,7 +24,7 @@ use xen_abi::DomId;
 use xen_core::cmdline::IommuOption;
 use xen_types::Interrupt;
 
-pub use self::events::{look, show, take_interrupt, take_wish};
+pub use self::events::{look, look_at, show, take_interrupt, take_wish};
 use self::hardware::Machine;
 use crate::gic;
 use crate::lock::IrqLock;

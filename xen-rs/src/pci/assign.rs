@@ -12,7 +12,7 @@ use xen_abi::{DomId, Errno};
 use xen_core::its::DeviceId;
 
 use super::guest::{AddError, GuestBus, Slot, Source};
-use super::{PCI, Pci, Progress, messages, resets, streams};
+use super::{PCI, Pci, Progress, intx, messages, resets, streams};
 use crate::domain::{Domain, MessagesError};
 use crate::iommu::{self, AttachError};
 use crate::memory::heap;
@@ -183,10 +183,16 @@ fn connect(
     let place = bus.place_for(&device, slot).map_err(refused)?;
     let guest = guest_device(place);
     let source = connect_messages(pci, domain, sbdf, guest)?;
-    let added = bus.add(pci, place, device, source);
+    let line = intx::line_for(pci, domain, sbdf);
+    let added = bus.add(pci, place, device, source, line.is_some());
     if let Err(error) = added {
         mute(domain, sbdf, place);
         return Err(AssignError::Add(sbdf, error));
+    }
+    if let Some(line) = line
+        && let Err(error) = intx::connect(domain, place, line)
+    {
+        domain.complain(format_args!("pci: {sbdf}: no INTx: {error}"));
     }
     Ok(place)
 }
@@ -220,8 +226,9 @@ fn connect_messages(
     Ok(Some(Source::Its { doorbell }))
 }
 
-/// No message of a function arrives for the domain any more.
+/// No interrupt of a function arrives for the domain any more.
 pub fn mute(domain: &Domain, sbdf: HostSbdf, place: GuestSbdf) {
+    intx::disconnect(domain, place);
     if let Err(error) = domain.take_device(guest_device(place)) {
         domain.complain(format_args!("pci: {sbdf}: {error}"));
     }

@@ -10,14 +10,15 @@
 //! - `assign` and `take_back`: functions that guests get and lose; `resets` in between.
 //! - `guest`: a guest's bus.
 //! - `listing`: what a toolstack is told of each function.
-//! - `messages`: their message interrupts.
+//! - `messages`: their message interrupts. `intx`: their pins.
 //! - `registers`: how `pci-host` reaches registers.
 //!
-//! Locks are taken in this order: the state of a view or of a guest's bus, the registry, then what mapping
+//! Locks are taken in this order: the lines of `intx`, the state of a view or of a guest's bus, the registry, then what mapping
 //! and IOMMUs need.
 
 mod assign;
 mod guest;
+pub mod intx;
 mod listing;
 mod messages;
 mod quarantine;

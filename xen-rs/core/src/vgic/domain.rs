@@ -279,6 +279,15 @@ impl<L: Locking> Vgic<L> {
         });
     }
 
+    /// A shared interrupt is not pending any more, if the guest has not taken it yet. That may be told as
+    /// the guest's end of it.
+    pub fn withdraw(&self, spi: Spi, effects: &mut Effects) {
+        self.distributor.with(|distributor| {
+            distributor.update(spi, effects, |irq, _| irq.clear_pending());
+        });
+        self.note(effects);
+    }
+
     fn change_private(
         &self,
         cpu: CpuId,

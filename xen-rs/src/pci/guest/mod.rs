@@ -159,7 +159,7 @@ impl GuestBus {
     }
 
     /// Puts a function on the bus, which is reset and quiet. Its messages go to `source`; without one
-    /// the guest finds that it has none.
+    /// the guest finds that it has none. It has INTx if `intx` says so, and is held off.
     ///
     /// # Errors
     /// [`AddError`]; nothing has changed.
@@ -169,21 +169,37 @@ impl GuestBus {
         place: GuestSbdf,
         device: Device,
         source: Option<Source>,
+        intx: bool,
     ) -> Result<(), AddError> {
         let interrupts = Interrupts {
-            intx: false,
+            intx,
             messages: source.is_some(),
         };
         let description = pci.description(device.sbdf);
         let host = |bar: &pci_host::bar::Bar| -> Option<HpaRange> {
             description?.to_host(!bar.kind.is_memory(), bar.address?, bar.size)
         };
-        let function = GuestFunction::new(&pci.bridges, &device, interrupts, host);
+        let mut function = GuestFunction::new(&pci.bridges, &device, interrupts, host);
+        function.mask_intx(&pci.bridges, true);
         let given = Given::new(place, device, &function, source)?;
         let mut state = self.state.lock();
         state.functions.add_at(place, function)?;
         state.given.push(given);
         Ok(())
+    }
+
+    /// Whether a function asserts its pin, unless it is held off.
+    pub(super) fn asserts_intx(&self, pci: &Pci, place: GuestSbdf) -> bool {
+        let state = self.state.lock();
+        let function = state.functions.get(place);
+        function.is_some_and(|function| function.asserts_intx(&pci.bridges))
+    }
+
+    /// Holds a function's INTx off, or lets the guest decide.
+    pub(super) fn hold_intx(&self, pci: &Pci, place: GuestSbdf, off: bool) {
+        if let Some(function) = self.state.lock().functions.get_mut(place) {
+            function.mask_intx(&pci.bridges, off);
+        }
     }
 
     /// Where a function of the machine is on the bus.

@@ -128,6 +128,13 @@ fn the_hypervisor_is_told_when_the_guest_is_done_with_a_watched_interrupt() {
     assert_eq!(machine.ended, []);
     machine.write_bit(0, 0x280, 32);
     assert_eq!(core::mem::take(&mut machine.ended), [spi(32)]);
+    // One that the hypervisor takes back was none.
+    machine.write_bit(0, 0x100, 32);
+    machine.inject(0, 32);
+    let mut effects = Effects::new();
+    machine.vgic.withdraw(spi(32), &mut effects);
+    machine.carry_out(0, effects);
+    assert_eq!(machine.acknowledge(0, IDLE), None);
     let mut effects = Effects::new();
     machine.inject(0, 32);
     machine.vgic.unlink(spi(32), &mut effects);

@@ -2,6 +2,8 @@
 
 use xen_abi::domctl::{DeviceSupport, device_support};
 
+use xen_types::Spi;
+
 use super::{Call, Outcome};
 use crate::pci;
 
@@ -23,6 +25,6 @@ pub fn support(call: &Call<'_>) -> Outcome {
         flags,
         v2m_first: frame.map_or(0, |spis| spis.first().intid()),
         v2m_count: frame.map_or(0, |spis| spis.count().into()),
-        intx_first: 0,
+        intx_first: target.first_line().map_or(0, Spi::intid),
     })
 }
