@@ -9,7 +9,7 @@ use xen_abi::DomId;
 
 use super::wanted::{AssignError, Wanted};
 use super::{Drivers, Remembered, Removed, Sbdf, Seized, add, check, remove};
-use crate::hypervisor::{FunctionInfo, FunctionState, Functions, GuestBdf};
+use crate::hypervisor::{FunctionInfo, FunctionState, Functions, GuestBdf, HypervisorError};
 
 /// A function that a guest has got.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize)]
@@ -76,11 +76,11 @@ impl<D: Drivers> Seizer<'_, D> {
         let mut outcome = Ok(());
         for &function in functions {
             let removed = remove(hypervisor, self.drivers, self.remembered, function, true);
-            let forgotten = self.seized.forget(function);
-            let both = removed
+            // One that does not go back now may do so later.
+            let back = removed
                 .map_err(AssignError::from)
-                .and_then(|_: Removed| Ok(forgotten?));
-            outcome = outcome.and(both);
+                .and_then(|_: Removed| Ok(self.seized.forget(function)?));
+            outcome = outcome.and(back);
         }
         outcome
     }
@@ -106,7 +106,7 @@ pub fn give(
 ) -> Result<Vec<Given>, AssignError> {
     let give = |&Wanted { function, slot, .. }: &Wanted| {
         let guest = hypervisor.assign(domain, function, slot);
-        let guest = guest.map_err(|error| AssignError::Refused { function, error })?;
+        let guest = guest.map_err(|error| refused(hypervisor, function, error))?;
         Ok(Given { function, guest })
     };
     wanted.iter().map(give).collect()
@@ -162,7 +162,18 @@ fn give_all(
 /// The hypervisor's.
 pub fn take(hypervisor: &impl Functions, domain: DomId, function: Sbdf) -> Result<(), AssignError> {
     let taken = hypervisor.deassign(domain, function);
-    taken.map_err(|error| AssignError::Refused { function, error })
+    taken.map_err(|error| refused(hypervisor, function, error))
+}
+
+/// The hypervisor's refusal, with what it has against the function.
+fn refused(hypervisor: &impl Functions, function: Sbdf, error: HypervisorError) -> AssignError {
+    let info = hypervisor.function(function).ok().flatten();
+    let reason = info.and_then(|info| info.reason);
+    let error = match reason {
+        Some(reason) => HypervisorError::Refused { reason },
+        None => error,
+    };
+    AssignError::Refused { function, error }
 }
 
 fn first_and(first: AssignError, then: Result<(), AssignError>) -> AssignError {

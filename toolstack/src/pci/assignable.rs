@@ -1,11 +1,18 @@
 //! Functions become assignable, and the control domain's again.
 
 use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use super::{Drivers, Remembered, Sbdf};
 use crate::hypervisor::{FunctionInfo, FunctionState, Functions, HypervisorError};
+
+/// How long a reset may take: that of a bus takes 1.1 s.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often to try.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Why a function does not change hands. All is as it was, unless the text says something else.
 #[derive(Debug, Error)]
@@ -157,7 +164,7 @@ pub fn remove(
         _ => {}
     }
     if info.state != FunctionState::Dom0 {
-        hypervisor.set_assignable(function, false)?;
+        give_back(hypervisor, function)?;
     }
     let found = drivers.look_for(function);
     found.map_err(linux(function, "Linux does not look for it"))?;
@@ -176,6 +183,22 @@ pub fn remove(
     let forgotten = remembered.forget(function);
     forgotten.map_err(linux(function, "its driver cannot be forgotten"))?;
     Ok(removed)
+}
+
+/// The control domain gets a function. One that a guest has just had is reset first, which goes on after the
+/// guest's end: that is waited for.
+fn give_back(hypervisor: &impl Functions, function: Sbdf) -> Result<(), AssignableError> {
+    let begin = Instant::now();
+    loop {
+        let Err(error) = hypervisor.set_assignable(function, false) else {
+            return Ok(());
+        };
+        let info = look(hypervisor, function)?;
+        if info.state != FunctionState::Assignable || begin.elapsed() > PATIENCE {
+            return Err(error.into());
+        }
+        thread::sleep(LOOK);
+    }
 }
 
 fn look(hypervisor: &impl Functions, function: Sbdf) -> Result<FunctionInfo, AssignableError> {

@@ -164,6 +164,33 @@ fn a_driver_that_keeps_its_function_gives_back_the_others() {
 }
 
 #[test]
+fn a_function_goes_back_when_its_reset_is_over() {
+    let world = World::new();
+    world.attach(&["00:01.0,seize=1"]).unwrap();
+    world.hypervisor.destroy(world.domain).unwrap();
+    // A look, and the first try.
+    world.hypervisor.fail(1, Errno::Busy);
+    world.seizer().release_all(&world.hypervisor).unwrap();
+    assert!(world.is_untouched());
+}
+
+#[test]
+fn what_does_not_go_back_is_not_forgotten() {
+    let world = World::new();
+    world
+        .attach(&["00:01.0,seize=1", "00:01.1,seize=1"])
+        .unwrap();
+    world.hypervisor.destroy(world.domain).unwrap();
+    world.linux.rejects.set(true);
+    let error = world.seizer().release_all(&world.hypervisor).unwrap_err();
+    assert!(error.to_string().contains("does not take it"), "{error}");
+    assert_eq!(world.seized.all().unwrap(), CARDS[..2]);
+    world.linux.rejects.set(false);
+    world.seizer().release_all(&world.hypervisor).unwrap();
+    assert!(world.is_untouched());
+}
+
+#[test]
 fn what_a_dead_process_seized_goes_back() {
     // It died between its note and the hypervisor's call.
     let world = World::new();
