@@ -93,9 +93,25 @@ impl Devices {
 
     /// Puts the devices into a machine.
     pub fn plug_into(&self, machine: &mut Machine) {
+        let network = format!("addr={:#x}", self.slots.network);
+        self.plug(machine, &network);
+    }
+
+    /// The same with the network card behind a port of its own, which can reset it: QEMU's card keeps its
+    /// state when it comes back from D3hot.
+    pub fn plug_behind_port_into(&self, machine: &mut Machine) {
+        let port = format!(
+            "pcie-root-port,id=network-port,chassis=1,addr={:#x}",
+            self.slots.network
+        );
+        machine.extra.extend(["-device".into(), port.into()]);
+        self.plug(machine, "bus=network-port");
+    }
+
+    fn plug(&self, machine: &mut Machine, network: &str) {
         let mut drive = OsString::from("if=none,id=disk,format=raw,cache=unsafe,file=");
         drive.push(&self.disk);
-        let Slots { disk, network } = self.slots;
+        let disk = self.slots.disk;
         // `dbcs`: QEMU 10.0 misses doorbells in memory, and its INTx line then stays high with
         // nothing to do; Linux gives the line up ("nobody cared"), with a hypervisor or without.
         machine.extra.extend(["-drive".into(), drive]);
@@ -105,7 +121,7 @@ impl Devices {
             "-netdev",
             "user,id=net",
             "-device",
-            &format!("e1000e,netdev=net,romfile=,addr={network:#x}"),
+            &format!("e1000e,netdev=net,romfile=,{network}"),
         ] {
             machine.extra.push(argument.into());
         }

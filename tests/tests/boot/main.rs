@@ -14,6 +14,7 @@ mod fuzz;
 mod guests;
 mod matrix;
 mod options;
+mod passthrough;
 mod pci;
 mod slowest;
 mod smmu;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         .chain(smmu::tests())
         .chain(dom0_messages::tests())
         .chain(pci::tests())
+        .chain(passthrough::tests())
         .chain(xrs::tests())
         .chain(fleet::tests())
         .map(|test| trial(test, artifacts.clone(), slowest.clone()))

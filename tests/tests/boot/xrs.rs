@@ -54,7 +54,7 @@ const MODULES: [&str; 2] = ["xen-evtchn", "xen-privcmd"];
 /// under real Xen each takes longer.
 const SPARE: u32 = 600;
 /// The key that leaves a console.
-const ESCAPE: &str = "\x1d";
+pub const ESCAPE: &str = "\x1d";
 
 pub fn tests() -> Vec<Test> {
     let mut tests = vec![Test::new(
@@ -406,7 +406,7 @@ fn crashes(session: &mut Session) -> Result<()> {
 }
 
 /// Waits until a command succeeds.
-fn wait_until(session: &mut Session, command: &str) -> Result<()> {
+pub fn wait_until(session: &mut Session, command: &str) -> Result<()> {
     let line = format!("until {command}; do sleep 0.2; done > /dev/null 2>&1");
     run(session, &line, 0).map(drop)
 }
@@ -532,7 +532,7 @@ fn crashing_kernel() -> Vec<u8> {
 }
 
 /// Runs a command, which ends with this status; returns what it printed.
-fn run(session: &mut Session, command: &str, status: u8) -> Result<String> {
+pub fn run(session: &mut Session, command: &str, status: u8) -> Result<String> {
     let before = session.seen().len();
     type_line(session, &format!("{command}; echo status $?"))?;
     let ended = session.expect("^status (\\d+)")?;
