@@ -105,6 +105,7 @@ pub struct FunctionInfo {
     /// Which guest's.
     pub domain: Option<u16>,
     /// Where that guest sees it.
+    #[serde(rename = "virtual")]
     pub guest: Option<GuestBdf>,
     /// The first function of the group that moves as one.
     pub group: Sbdf,
