@@ -25,7 +25,10 @@ const COMPLAINTS: [&str; 2] = [
 ];
 
 pub fn tests() -> Vec<Test> {
-    let kernels = [(GicVersion::V3, Kernel::V6_1, Kernel::V6_1)];
+    let kernels = [
+        (GicVersion::V3, Kernel::V6_1, Kernel::V6_1),
+        (GicVersion::V2, Kernel::V6_12, Kernel::V6_12),
+    ];
     let test = |(gic, dom0, guest): (GicVersion, Kernel, Kernel)| {
         let (above, below) = (guest.release(), dom0.release());
         let name = format!("passthrough::linux-{above}-under-{below}-gicv{gic}");
