@@ -11,7 +11,7 @@ use tests::ramdisk::{self, Contents};
 use xtask::qemu::{GicVersion, Machine, Session, SmmuStage};
 
 use super::dom0::{self, Dom0, Kernel, QUICK, type_line};
-use super::xrs::{ESCAPE, run, wait_until};
+use super::xrs::{ESCAPE, run};
 use super::{Test, needed};
 
 /// vCPUs of the guest.
@@ -78,10 +78,8 @@ fn disk_and_network(case: &Case, gic: GicVersion, dom0: Kernel, guest: Kernel) -
     // The card is with its driver again, and the disk waits for the next.
     let owner = "xrs pci-assignable-list -a | grep ^0000:01:00.0 | grep -c Domain-0";
     run(&mut session, owner, 0)?;
-    wait_until(
-        &mut session,
-        "[ -e /sys/bus/pci/drivers/e1000e/0000:01:00.0 ]",
-    )?;
+    let driven = "until [ -e /sys/bus/pci/drivers/e1000e/0000:01:00.0 ]; do sleep 0.2; done";
+    run(&mut session, driven, 0)?;
     run(&mut session, "xrs pci-assignable-remove -r 00:01.0", 0)?;
     type_line(
         &mut session,

@@ -48,6 +48,23 @@ xrs create -q /lib/first.cfg
 xrs console -t vuart first < /dev/null | { read line; echo "<1>first: $line" > /dev/kmsg; }
 xrs destroy first
 "#;
+/// Has `xrs create` killed after its first call, and after each so many further, until it is through.
+const KILLED: &str = r#"#!/bin/sh
+n=1
+while XRS_DIE_AFTER=$n xrs create -q /lib/idle.cfg > /dev/null 2>&1; s=$?; [ $s = 137 ]; do
+    n=$((n + $1))
+done
+echo survived call $n with $s
+"#;
+/// Waits until a command succeeds. What is typed has to be short: real Xen loses what it has not yet
+/// handed on of more than 128 characters.
+const UNTIL: &str = r#"#!/bin/sh
+until eval "$1"; do sleep 0.2; done > /dev/null 2>&1
+"#;
+/// The id of a guest.
+const ID: &str = r#"#!/bin/sh
+xrs list $1 | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2
+"#;
 /// What `xrs` needs of Debian's kernels.
 const MODULES: [&str; 2] = ["xen-evtchn", "xen-privcmd"];
 /// Host seconds that a test may take more than another: two kernels boot, one after the other, and
@@ -87,11 +104,7 @@ pub fn tests() -> Vec<Test> {
 pub fn killed_at_calls(case: &Case, machine: Machine, stride: u32) -> Result<()> {
     let mut session = boot(case, machine, Kernel::V6_12, Kernel::V6_1)?;
     let free = free_memory(&mut session)?;
-    let calls = format!(
-        "n=1; while XRS_DIE_AFTER=$n xrs create -q /lib/idle.cfg > /dev/null 2>&1; \
-         s=$?; [ $s = 137 ]; do n=$((n+{stride})); done; echo survived call $n with $s"
-    );
-    type_line(&mut session, &calls)?;
+    type_line(&mut session, &format!("/lib/killed {stride}"))?;
     let ended = session.expect("^survived call (\\d+) with (\\d+)")?;
     let (calls, status): (u32, u32) = (ended[1].parse()?, ended[2].parse()?);
     ensure!(status == 0 && calls > 20, "{calls} calls, status {status}");
@@ -377,7 +390,7 @@ fn lost_monitor(session: &mut Session) -> Result<()> {
     run(session, kill, 0)?;
     type_line(session, "xrs console guest < /dev/null > /shown 2> /said &")?;
     session.expect_prompt("dom0# ")?;
-    wait_until(session, "grep 'guest had lost its monitor' /said")
+    wait_until(session, "grep \"guest had lost its monitor\" /said")
 }
 
 /// Guests that fail as soon as they start: one goes, one is kept to be looked at, and one starts again,
@@ -395,20 +408,20 @@ fn crashes(session: &mut Session) -> Result<()> {
     let restart =
         "sed -i s/preserve/restart/ /lib/crash.cfg; xrs create -q /lib/crash.cfg --json > /made";
     run(session, restart, 0)?;
-    run(session, "first=$(grep '\"domain\"' /made | tr -dc 0-9)", 0)?;
-    wait_until(
+    run(
         session,
-        "[ $(xrs list crash | tail -n 1 | tr -s ' ' | cut -d ' ' -f 2) -gt $first ]",
+        "export first=$(grep '\"domain\"' /made | tr -dc 0-9)",
+        0,
     )?;
+    wait_until(session, "[ $(/lib/id crash) -gt $first ]")?;
     run(session, "xrs destroy crash", 0)?;
     run(session, "xrs list crash", 4)?;
     run(session, "ls /run/xen-rs/guests | wc -l | grep -q '^0'", 0).map(drop)
 }
 
 /// Waits until a command succeeds.
-pub fn wait_until(session: &mut Session, command: &str) -> Result<()> {
-    let line = format!("until {command}; do sleep 0.2; done > /dev/null 2>&1");
-    run(session, &line, 0).map(drop)
+fn wait_until(session: &mut Session, command: &str) -> Result<()> {
+    run(session, &format!("/lib/until '{command}'"), 0).map(drop)
 }
 
 /// The hypervisor's log, and that it is forgotten.
@@ -481,6 +494,9 @@ fn with_toolstack(
                  vuart = 'sbsa_uart'; extra = 'WORDS'\n"
                     .into(),
             ),
+            ("killed".into(), KILLED.into()),
+            ("until".into(), UNTIL.into()),
+            ("id".into(), ID.into()),
             ("short".into(), SHORT.into()),
             ("share".into(), SHARE.into()),
             ("first".into(), FIRST.into()),
